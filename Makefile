@@ -1,0 +1,165 @@
+# Everything a developer does here. `make` alone lists the targets.
+
+# Versions that no lock file holds. The rest: rust-toolchain.toml (compiler), Cargo.lock (crates),
+# package-lock.json (Node, wrangler, wasm-opt, esbuild).
+WORKER_BUILD_VERSION := 0.8.7
+MACHETE_VERSION      := 0.9.2
+OHA_VERSION          := 1.16.0
+# The wasm-bindgen tool must be of exactly the version the crate was compiled with, so the lock file says it.
+WASM_BINDGEN_VERSION := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
+
+# Tools compiled from crates.io, each in a folder named after its version: a folder that is there is
+# never installed again. Point TOOLS_DIR elsewhere to share them between clones.
+TOOLS_DIR    ?= .tools
+TOOLS        := $(abspath $(TOOLS_DIR))
+WORKER_BUILD := $(TOOLS)/worker-build-$(WORKER_BUILD_VERSION)/bin/worker-build
+WASM_BINDGEN := $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)/bin/wasm-bindgen
+MACHETE      := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
+OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
+
+# Named after the lock file's content: `npm ci` runs once for each content, whatever the file times say.
+NPM_BIN      := $(CURDIR)/node_modules/.bin
+NPM_STAMP    := node_modules/.installed-$(shell cksum < package-lock.json | cut -d ' ' -f 1)
+WASM_TARGET  := wasm32-unknown-unknown
+DOCS_ASSETS  := assets/public/docs-assets
+
+# What the wasm is made of. The file server's copies are not compiled in.
+WORKER_SOURCES := Makefile Cargo.toml Cargo.lock rust-toolchain.toml \
+	$(shell find src migrations assets .cargo -type f -not -path '$(DOCS_ASSETS)/*' 2>/dev/null)
+
+# In CI a Cargo.lock that is behind Cargo.toml is an error; at the desk cargo may bring it up to date.
+LOCKED := $(if $(CI),--locked)
+
+# bash, strict; failglob so that "no test file matches" is an error and not a success with 0 tests.
+# (With a SHELL of our own, make always honours the PATH below.)
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -O failglob -c
+# node_modules/.bin first: it holds a Node 22, which wrangler needs, so an older one of the user's will do.
+SYSTEM_PATH := $(PATH)
+export PATH := $(NPM_BIN):$(PATH)
+# No usage reports, no look for updates, no fetch of a sample `request.cf`: nothing here calls out by itself.
+export WRANGLER_SEND_METRICS := false
+export WRANGLER_SEND_ERROR_REPORTS := false
+export WRANGLER_HIDE_BANNER := true
+export CLOUDFLARE_CF_FETCH_ENABLED := false
+
+.DEFAULT_GOAL := help
+# The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup rust-target docs-assets build dev secrets demo bench bench-contract test fmt fmt-check clippy unused \
+	generate check-generated test-native test-tools test-worker size deploy clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## ---- tools -------------------------------------------------------------------------------------
+
+setup: rust-target $(NPM_STAMP) $(WORKER_BUILD) $(WASM_BINDGEN) $(MACHETE) ## install the tools (once per version)
+
+# rustup may be set not to install what rust-toolchain.toml names, so the target is asked for by name.
+rust-target:
+	@rustup target list --installed | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+
+# With the user's own PATH: `npm ci` removes the folder our Node lives in.
+# (In package-lock.json the workerd of macOS and Windows has no hash: those packages could not be fetched
+# where the file was written. Without their entries `npm ci` refuses the file.)
+$(NPM_STAMP):
+	@echo "npm ci"
+	@PATH="$(SYSTEM_PATH)" npm ci --loglevel=error
+	@node -e 'process.exit(parseInt(process.versions.node) >= 22 ? 0 : 1)' \
+		|| { echo "wrangler needs Node 22 or later, and the npm packages brought none for this machine." >&2; exit 1; }
+	@touch $@
+
+# Without --locked: the lock files these tools ship name crate versions that may have been withdrawn.
+$(WORKER_BUILD):
+	cargo install worker-build --version $(WORKER_BUILD_VERSION) --root $(TOOLS)/worker-build-$(WORKER_BUILD_VERSION)
+
+$(WASM_BINDGEN):
+	cargo install wasm-bindgen-cli --version $(WASM_BINDGEN_VERSION) --root $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)
+
+$(MACHETE):
+	cargo install cargo-machete --version $(MACHETE_VERSION) --root $(TOOLS)/cargo-machete-$(MACHETE_VERSION)
+
+# The load tool, installed by the first `make bench`. With --locked: newer versions of what it uses ask for a newer compiler.
+$(OHA):
+	cargo install oha --version $(OHA_VERSION) --locked --root $(TOOLS)/oha-$(OHA_VERSION)
+
+## ---- build and run -----------------------------------------------------------------------------
+
+build: build/index.js docs-assets ## compile the Worker (release wasm) into build/
+
+# worker-build would download these three programs; it is given ours.
+build/index.js: $(WORKER_SOURCES) | setup
+	WASM_BINDGEN_BIN=$(WASM_BINDGEN) WASM_OPT_BIN=$(NPM_BIN)/wasm-opt ESBUILD_BIN=$(NPM_BIN)/esbuild \
+		$(WORKER_BUILD) --release
+
+# The API docs page may load no file from another host, so the Worker serves its own copies.
+docs-assets: $(DOCS_ASSETS)/swagger-ui-bundle.js
+$(DOCS_ASSETS)/swagger-ui-bundle.js: $(NPM_STAMP)
+	@mkdir -p $(DOCS_ASSETS)
+	cp node_modules/swagger-ui-dist/{swagger-ui-bundle.js,swagger-ui-bundle.js.LICENSE.txt,swagger-ui.css,LICENSE,NOTICE} $(DOCS_ASSETS)/
+	@touch $@
+
+dev: build secrets ## run it on http://127.0.0.1:8787, local state, crons ticking
+	wrangler d1 migrations apply devskyy --local </dev/null
+	@node tools/dev.mjs
+
+secrets: setup ## make .dev.vars (local secrets) when there is none
+	@node tools/dev-secrets.mjs
+
+demo: build ## show the API at work
+	node tools/demo.mjs
+
+bench: build $(OHA) ## measure it under load
+	OHA=$(OHA) node tests/load/bench.mjs
+
+bench-contract: build $(OHA) ## the contract's load (CONTRACT_SECONDS=300 for all of it)
+	OHA=$(OHA) node tests/load/contract.mjs
+
+## ---- gates -------------------------------------------------------------------------------------
+
+test: setup fmt-check clippy unused check-generated test-native build size test-tools test-worker ## every gate and test, as CI runs it
+	@echo "All gates and tests passed."
+
+fmt: ## format the code
+	cargo fmt
+
+fmt-check: ## is the code formatted?
+	cargo fmt --check
+
+clippy: rust-target ## lint host and wasm code, warnings are errors
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
+
+unused: $(MACHETE) ## dependencies that nothing uses
+	$(MACHETE) --skip-target-dir
+
+generate: ## write the generated files
+	cargo run $(LOCKED) --quiet --bin generate
+
+check-generated: ## are the generated files what the code generates?
+	cargo run $(LOCKED) --quiet --bin generate -- --check
+
+test-native: ## tests on the host: domain rules, and the API over SQLite
+	cargo test $(LOCKED)
+
+test-tools: setup ## tests of the scripts in tools/
+	node --test tests/tools/*.test.mjs
+
+test-worker: build ## tests on the real runtime (workerd)
+	node --test tests/worker/*.test.mjs
+
+size: build ## what a deploy would upload; 1 MB gzipped or more is an error
+	@node tools/size.mjs
+
+## ---- deploy and clean up -----------------------------------------------------------------------
+
+deploy: build ## set up what is missing on Cloudflare, then deploy
+	@node tools/deploy.mjs
+
+clean: ## remove what was built
+	rm -rf target build dist $(DOCS_ASSETS)
+
+distclean: clean ## remove the tools and the local database too (.dev.vars stays)
+	rm -rf node_modules .tools .wrangler

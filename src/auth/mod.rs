@@ -1,0 +1,7 @@
+//! Who is calling, and what he may do.
+
+pub mod bootstrap;
+pub mod caller;
+pub mod password;
+pub mod permission;
+pub mod token;

@@ -1,0 +1,99 @@
+//! What each role may do: data, deny by default.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! names {
+    ($(#[$doc:meta])* $type:ident { $($variant:ident = $name:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        pub enum $type { $(#[serde(rename = $name)] $variant),* }
+
+        impl $type {
+            pub const ALL: &'static [$type] = &[$($type::$variant),*];
+
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),* }
+            }
+
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name() == name)
+            }
+        }
+    };
+}
+
+names! {
+    /// One thing a caller may do.
+    Permission {
+        MetricsRead = "metrics:read",
+        PartnershipsRead = "partnerships:read",
+        PartnershipsWrite = "partnerships:write",
+        DecisionsWrite = "decisions:write",
+        SystemRead = "system:read",
+        ConfigRead = "config:read",
+        DocsRead = "docs:read",
+        IngestWrite = "ingest:write",
+        UsersRead = "users:read",
+        UsersWrite = "users:write",
+    }
+}
+
+names! {
+    /// A role of a user.
+    Role {
+        Admin = "admin",
+        SystemAdmin = "system_admin",
+        OrchestrationManager = "orchestration_manager",
+        Viewer = "viewer",
+        Ingest = "ingest",
+        MetricsViewer = "metrics_viewer",
+    }
+}
+
+use Permission::*;
+
+/// The table: role x permission.
+static GRANTS: &[(Role, &[Permission])] = &[
+    (Role::Admin, Permission::ALL),
+    (Role::SystemAdmin, &[MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead, DocsRead]),
+    (
+        Role::OrchestrationManager,
+        &[MetricsRead, PartnershipsRead, PartnershipsWrite, DecisionsWrite, DocsRead, SystemRead],
+    ),
+    (Role::Viewer, &[]),
+    (Role::Ingest, &[IngestWrite]),
+    (Role::MetricsViewer, &[MetricsRead]),
+];
+
+impl Role {
+    pub fn permissions(self) -> &'static [Permission] {
+        GRANTS.iter().find(|(role, _)| *role == self).map_or(&[], |(_, granted)| *granted)
+    }
+
+    pub fn may(self, permission: Permission) -> bool {
+        self.permissions().contains(&permission)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_has_its_row() {
+        for role in Role::ALL {
+            assert_eq!(GRANTS.iter().filter(|(row, _)| row == role).count(), 1, "{role:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_admin_reads_the_configuration_and_manages_users() {
+        for role in Role::ALL {
+            for permission in [ConfigRead, UsersRead, UsersWrite] {
+                assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
+            }
+        }
+        assert!(Role::Viewer.permissions().is_empty());
+    }
+}

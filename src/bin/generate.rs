@@ -1,0 +1,467 @@
+//! Writes the generated files: `src/http/examples.json`, the replies of the
+//! application to a scripted story, and `src/http/openapi.json`.
+//! `generate --check` writes nothing and fails where a file is not up to date.
+//!
+//! Some replies quote the files as they were compiled in (`/docs/endpoints`,
+//! the readiness check), so after a change it takes two runs; `make generate`
+//! does both.
+
+#[cfg(target_arch = "wasm32")]
+fn main() {}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    host::main()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod host {
+    use devskyy_orchestration::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
+    use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
+    use devskyy_orchestration::http::openapi::{Example, Examples, example_name, generate};
+    use devskyy_orchestration::http::route::Route;
+    use devskyy_orchestration::http::{Body, Reply, Request};
+    use devskyy_orchestration::platform::Headers;
+    use devskyy_orchestration::platform::native::{Fault, Script};
+    use devskyy_orchestration::routes::ROUTES;
+    use serde::Serialize;
+    use serde_json::{Map, Value, json};
+    use std::process::ExitCode;
+
+    const EXAMPLES: &str = "src/http/examples.json";
+    const OPENAPI: &str = "src/http/openapi.json";
+
+    /// When the story is told. The partners are probed for an hour before it.
+    const NOW: &str = "2026-01-31T12:00:00Z";
+
+    const PASSWORD: &str = "a passphrase of your own";
+    const NEXT_PASSWORD: &str = "another passphrase of your own";
+
+    pub fn main() -> ExitCode {
+        let check = std::env::args().any(|argument| argument == "--check");
+        match run(check) {
+            Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
+            Ok(stale) => {
+                eprintln!("not what the code generates: {}; run make generate", stale.join(", "));
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// The files that are not up to date, unless they were written.
+    fn run(check: bool) -> Result<Vec<&'static str>, String> {
+        let examples = tell()?;
+        let document = generate(ROUTES, &examples)?;
+        let mut stale = Vec::new();
+        for (file, text) in [(EXAMPLES, pretty(&examples)?), (OPENAPI, pretty(&document)?)] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
+                continue;
+            }
+            if check {
+                stale.push(file);
+            } else {
+                std::fs::write(&path, text).map_err(|error| format!("{file}: {error}"))?;
+                println!("wrote {file}");
+            }
+        }
+        Ok(stale)
+    }
+
+    fn pretty(value: &impl Serialize) -> Result<String, String> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+        Ok(text + "\n")
+    }
+
+    /// The story, one line a step. `show` keeps request and reply as the
+    /// example of the route; `say` does not; `refuse` keeps the problem.
+    #[rustfmt::skip]
+    fn tell() -> Result<Examples, String> {
+        let mut story = Story::new()?;
+        story.let_an_hour_pass();
+        let cursor = "cursor_technical";
+        let agency = "example_translation";
+
+        let admin = json!({ "username": ADMIN_USERNAME, "password": ADMIN_PASSWORD });
+        let tokens = story.show("login", &[], Some(admin))?;
+        story.token = text(&tokens, "access_token");
+        story.show("me", &[], None)?;
+
+        story.show("push_observations", &[cursor], Some(observations()))?;
+        let latency = json!({ "value": 84.0, "at": "2026-01-31T11:55:00.000Z" });
+        story.show("push_kpi", &[cursor, "api_response_time"], Some(latency))?;
+        let uptime = json!([{ "value": 99.95, "at": "2026-01-31T11:55:00.000Z" }]);
+        story.say("push_kpi", &[cursor, "system_uptime"], Some(uptime))?;
+        let velocity = json!({ "value": 31.5, "at": "2026-01-31T09:00:00.000Z" });
+        story.say("push_kpi", &[cursor, "development_velocity"], Some(velocity))?;
+        let halfway = json!({ "completion_percentage": 60.0, "status": "in_progress", "due_date": "2026-03-31" });
+        story.show("report_deliverable", &[cursor, "microservices_architecture"], Some(halfway))?;
+        let done = json!({ "completion_percentage": 100.0, "status": "completed" });
+        story.say("report_deliverable", &[cursor, "mobile_first_platform"], Some(done))?;
+        story.show("decide", &[], Some(json!({ "context": investment() })))?;
+
+        story.show("create_partnership", &[], Some(new_partnership(agency)))?;
+        let faster =
+            json!({ "latency_target_ms": 300.0, "aliases": ["translation", "localisation"] });
+        story.show("change_partnership", &[agency], Some(faster))?;
+
+        story.show("health", &[], None)?;
+        story.show("list_metrics", &[], None)?;
+        story.show_text("list_metrics", "application/openmetrics-text")?;
+        story.show_text("list_metrics", "text/plain")?;
+        story.show("get_metrics", &[cursor], None)?;
+        story.show("list_partnerships", &[], None)?;
+        story.show("get_partnership_status", &[cursor], None)?;
+        story.show("status", &[], None)?;
+        story.show("config", &[], None)?;
+        story.show("readiness", &[], None)?;
+        story.show("info", &[], None)?;
+        story.show("list_endpoints", &[], None)?;
+        story.show("jwks", &[], None)?;
+
+        let maria = json!({ "username": "maria", "email": "maria@example.com", "password": PASSWORD, "role": "viewer" });
+        let user = text(&story.show("create_user", &[], Some(maria.clone()))?, "id");
+        story.show("list_users", &[], None)?;
+        story.refuse(409, "create_user", &[], Some(maria))?;
+        story.refuse(
+            422,
+            "create_user",
+            &[],
+            Some(json!({ "username": "x", "password": "short", "role": "boss" })),
+        )?;
+        story.refuse(404, "get_metrics", &["nobody"], None)?;
+        story.refuse_body(
+            400,
+            "decide",
+            "application/json",
+            Body::Whole("{\"context\":".into()),
+        )?;
+        story.refuse_body(413, "decide", "application/json", Body::TooLarge)?;
+        story.refuse_body(415, "decide", "text/plain", Body::Whole("context".into()))?;
+        story.refuse_unreachable("info")?;
+
+        let as_maria = json!({ "username": "maria", "password": PASSWORD });
+        let hers = story.say("login", &[], Some(as_maria))?;
+        let admins = std::mem::replace(&mut story.token, text(&hers, "access_token"));
+        story.refuse(403, "list_metrics", &[], None)?;
+        let passwords = json!({ "current_password": PASSWORD, "new_password": NEXT_PASSWORD });
+        story.show("change_password", &[], Some(passwords))?;
+        story.token = admins;
+        story.show("change_user", &[&user], Some(json!({ "role": "orchestration_manager" })))?;
+
+        story.show("retire_partnership", &[agency], None)?;
+        let spend = json!({ "refresh_token": text(&tokens, "refresh_token") });
+        let next = story.show("refresh", &[], Some(spend))?;
+        let last = json!({ "refresh_token": text(&next, "refresh_token") });
+        story.show("logout", &[], Some(last))?;
+        story.token = String::new();
+        story.refuse(401, "info", &[], None)?;
+        story.finish()
+    }
+
+    /// Three calls a client saw; the last is refused, as it is from tomorrow.
+    #[rustfmt::skip]
+    fn observations() -> Value {
+        json!([
+            { "at": "2026-01-31T11:58:30.000Z", "outcome": "up", "latency_ms": 212.4, "source": "gateway-eu" },
+            { "at": "2026-02-01T12:00:00.000Z", "outcome": "up", "latency_ms": 198.0, "source": "gateway-eu" },
+            { "at": "2026-01-31T11:59:30.000Z", "outcome": "throttled", "source": "gateway-eu" },
+        ])
+    }
+
+    fn investment() -> Value {
+        json!({
+            "title": "Second region for the shop",
+            "estimated_cost": 40000.0,
+            "expected_revenue": 95000.0,
+            "estimated_days": 60.0,
+            "technical_complexity": 4.0,
+            "market_uncertainty": 3.0,
+            "resource_availability": 7.0,
+            "timeline_pressure": 2.0,
+            "customer_impact": 12000.0,
+            "affects_customers": true,
+        })
+    }
+
+    fn new_partnership(id: &str) -> Value {
+        json!({
+            "id": id,
+            "name": "Translation",
+            "partner": "Example Translation",
+            "aliases": ["translation"],
+            "latency_target_ms": 400.0,
+            "probes": [{ "key": "api", "url": "https://api.example.com/v1/languages", "degraded_above_ms": 800.0 }],
+            "kpis": [{ "name": "accuracy", "target": 97.0, "unit": "percent", "direction": "higher" }],
+            "deliverables": [{ "key": "glossary", "due_date": "2026-04-30" }],
+        })
+    }
+
+    /// The application, and what was kept of its replies.
+    struct Story {
+        world: World,
+        token: String,
+        examples: Examples,
+    }
+
+    impl Story {
+        fn new() -> Result<Self, String> {
+            let now = Timestamp::parse(NOW)?;
+            let world = World::new(now.plus_ms(-HOUR_MS)).map_err(|error| error.to_string())?;
+            Ok(Self { world, token: String::new(), examples: Examples::new() })
+        }
+
+        /// Sixty ticks. The partners answer, most of the time.
+        fn let_an_hour_pass(&mut self) {
+            let outbound = &self.world.platform.outbound;
+            for target in &self.world.app.config.control_targets {
+                outbound.script(target, Script::Status(200, 20.0));
+            }
+            for status_page in [
+                "https://status.cursor.com/api/v2/summary.json",
+                "https://status.openai.com/api/v2/summary.json",
+                "https://status.claude.com/api/v2/summary.json",
+            ] {
+                outbound.script(status_page, Script::Body(200, STATUS_PAGE.into(), 90.0));
+            }
+            for minute in 0_i64..60 {
+                let jitter_ms = (minute * 37 % 50) as f64;
+                let now_and_then = if minute % 20 == 7 { 503 } else { 404 };
+                let broken = if minute > 54 { 503 } else { 401 };
+                for (url, status, latency_ms) in [
+                    ("https://api2.cursor.sh/", 200, 180.0),
+                    ("https://api.x.ai/v1/models", broken, 310.0),
+                    ("https://generativelanguage.googleapis.com/v1beta/models", 403, 95.0),
+                    ("https://api.openai.com/v1/models", 401, 140.0),
+                    ("https://api.anthropic.com/v1/models", 401, 125.0),
+                    ("https://api.perplexity.ai/", now_and_then, 260.0),
+                ] {
+                    outbound.script(url, Script::Status(status, latency_ms + jitter_ms));
+                }
+                let clock = &self.world.platform.clock;
+                self.world.scheduled("* * * * *", Timestamp::from_millis(clock.now_ms()));
+                clock.advance_ms(MINUTE_MS);
+            }
+        }
+
+        /// Calls a route and keeps request and reply as its example.
+        fn show(
+            &mut self,
+            id: &str,
+            parameters: &[&str],
+            body: Option<Value>,
+        ) -> Result<Value, String> {
+            let route = find(id)?;
+            let reply = self.say(id, parameters, body.clone())?;
+            let names = route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+            let example = Example {
+                parameters: names
+                    .zip(parameters)
+                    .map(|(n, v)| (n.to_owned(), (*v).to_owned()))
+                    .collect(),
+                request: body.map(|body| readable(body, usize::MAX)),
+                response: (!reply.is_null()).then(|| readable(reply.clone(), KEPT)),
+            };
+            self.examples.insert(id.to_owned(), example);
+            Ok(reply)
+        }
+
+        /// Calls a route that then must succeed.
+        fn say(
+            &mut self,
+            id: &str,
+            parameters: &[&str],
+            body: Option<Value>,
+        ) -> Result<Value, String> {
+            let status = find(id)?.status;
+            let body = body.map(|body| Body::Whole(body.to_string().into()));
+            self.expect(status, id, parameters, &[("content-type", "application/json")], body)
+                .and_then(json_of)
+        }
+
+        /// The reply in another media type than the route's first.
+        fn show_text(&mut self, id: &str, media: &str) -> Result<(), String> {
+            let route = find(id)?;
+            let reply = self.expect(route.status, id, &[], &[("accept", media)], None)?;
+            let text = String::from_utf8_lossy(&reply.body);
+            let example = Example { response: Some(shortened(&text).into()), ..Example::default() };
+            self.examples.insert(example_name(route, media), example);
+            Ok(())
+        }
+
+        /// Calls a route that then must fail, and keeps the problem.
+        fn refuse(
+            &mut self,
+            status: u16,
+            id: &str,
+            parameters: &[&str],
+            body: Option<Value>,
+        ) -> Result<(), String> {
+            let body = body.map(|body| Body::Whole(body.to_string().into()));
+            let reply =
+                self.expect(status, id, parameters, &[("content-type", "application/json")], body)?;
+            self.keep_problem(status, reply)
+        }
+
+        fn refuse_body(
+            &mut self,
+            status: u16,
+            id: &str,
+            media: &str,
+            body: Body,
+        ) -> Result<(), String> {
+            let reply = self.expect(status, id, &[], &[("content-type", media)], Some(body))?;
+            self.keep_problem(status, reply)
+        }
+
+        /// 503: the database loses the query and its repetition.
+        fn refuse_unreachable(&mut self, id: &str) -> Result<(), String> {
+            for _ in 0..2 {
+                self.world.platform.database.inject("SELECT", Fault::Lost);
+            }
+            self.refuse(503, id, &[], None)
+        }
+
+        fn keep_problem(&mut self, status: u16, reply: Reply) -> Result<(), String> {
+            let example = Example { response: Some(json_of(reply)?), ..Example::default() };
+            self.examples.insert(format!("problem.{status}"), example);
+            Ok(())
+        }
+
+        fn expect(
+            &mut self,
+            status: u16,
+            id: &str,
+            parameters: &[&str],
+            fields: &[(&str, &str)],
+            body: Option<Body>,
+        ) -> Result<Reply, String> {
+            let route = find(id)?;
+            let mut headers = Headers::default();
+            if !self.token.is_empty() {
+                headers.set("authorization", &format!("Bearer {}", self.token));
+            }
+            for (name, value) in fields {
+                headers.set(name, value);
+            }
+            let reply = self.world.send(Request {
+                method: route.method.clone(),
+                path: path(route, parameters)?,
+                query: None,
+                headers,
+                body: body.unwrap_or_else(|| Body::Whole(Default::default())),
+            });
+            if reply.status.as_u16() == status {
+                return Ok(reply);
+            }
+            let body = String::from_utf8_lossy(&reply.body);
+            Err(format!("{id}: expected {status}, got {}: {body}", reply.status))
+        }
+
+        /// Every route has its example, but those that serve documents whole.
+        fn finish(self) -> Result<Examples, String> {
+            let documents = ["openapi", "docs", "docs_asset"];
+            let missing: Vec<_> = ROUTES
+                .iter()
+                .map(|route| route.id)
+                .filter(|id| !documents.contains(id) && !self.examples.contains_key(*id))
+                .collect();
+            if missing.is_empty() {
+                Ok(self.examples)
+            } else {
+                Err(format!("the story in src/bin/generate.rs never calls {}", missing.join(", ")))
+            }
+        }
+    }
+
+    fn find(id: &str) -> Result<&'static Route, String> {
+        ROUTES.iter().find(|route| route.id == id).ok_or_else(|| format!("no route is called {id}"))
+    }
+
+    /// The path with its `{parameters}` filled in.
+    fn path(route: &Route, parameters: &[&str]) -> Result<String, String> {
+        let mut path = String::new();
+        let mut values = parameters.iter();
+        for (index, part) in route.path.split(['{', '}']).enumerate() {
+            // Every second part stood between braces.
+            path.push_str(match index % 2 {
+                0 => part,
+                _ => {
+                    values.next().ok_or_else(|| format!("{}: {{{part}}} has no value", route.id))?
+                }
+            });
+        }
+        Ok(path)
+    }
+
+    fn json_of(reply: Reply) -> Result<Value, String> {
+        if reply.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&reply.body).map_err(|error| error.to_string())
+    }
+
+    fn text(value: &Value, name: &str) -> String {
+        value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Lists and dictionaries of replies are cut to this many entries.
+    const KEPT: usize = 2;
+
+    /// Without tokens; lists and dictionaries cut to so many entries.
+    fn readable(value: Value, kept: usize) -> Value {
+        match value {
+            Value::Array(items) => {
+                items.into_iter().take(kept).map(|item| readable(item, kept)).collect()
+            }
+            Value::Object(fields) => {
+                let entries = if is_dictionary(&fields) { kept } else { usize::MAX };
+                let readable = |(name, value): (String, Value)| match name.as_str() {
+                    "access_token" | "refresh_token" => {
+                        let placeholder = format!("<{}>", name.replace('_', " "));
+                        (name, placeholder.into())
+                    }
+                    _ => (name, readable(value, kept)),
+                };
+                fields.into_iter().take(entries).map(readable).collect::<Map<_, _>>().into()
+            }
+            other => other,
+        }
+    }
+
+    /// Whether all entries are objects with the same fields: then the keys are
+    /// names of things and not fields of their own.
+    fn is_dictionary(fields: &Map<String, Value>) -> bool {
+        let mut shapes =
+            fields.values().map(|value| value.as_object().map(|o| o.keys().collect::<Vec<_>>()));
+        match shapes.next() {
+            Some(Some(first)) => shapes.all(|shape| shape.as_ref() == Some(&first)),
+            _ => false,
+        }
+    }
+
+    /// The first samples of every family of metrics.
+    fn shortened(exposition: &str) -> String {
+        let mut kept = String::new();
+        let mut samples = 0;
+        for line in exposition.lines() {
+            samples = if line.starts_with('#') { 0 } else { samples + 1 };
+            if samples <= KEPT {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+        kept
+    }
+
+    const STATUS_PAGE: &str = r#"{
+        "page": { "updated_at": "2026-01-31T10:12:00.000Z" },
+        "status": { "indicator": "none", "description": "All Systems Operational" },
+        "components": [{ "id": "1", "name": "API", "status": "operational" }],
+        "incidents": []
+    }"#;
+}

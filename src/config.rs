@@ -1,0 +1,70 @@
+//! Variables and secrets of the Worker, parsed once per isolate.
+
+use crate::platform::Vars;
+
+/// Two targets of different owners that answer anyone, to tell "the partner
+/// is down" from "we are cut off".
+const DEFAULT_CONTROL_TARGETS: &str =
+    "https://captive.apple.com/hotspot-detect.html,https://example.com/";
+
+#[derive(Clone)]
+pub struct Config {
+    /// `production` or `development`, for people and readiness.
+    pub environment: String,
+    /// Whether `/health` answers without a token.
+    pub public_health: bool,
+    /// Origins that may read replies in a browser, exactly as sent.
+    pub cors_origins: Vec<String>,
+    pub control_targets: Vec<String>,
+    /// Development only: probes may go to this machine.
+    pub loopback_probes: bool,
+    /// `None` where the variable is missing or cannot be read; the reason is
+    /// in `defects`.
+    pub signing_key: Option<SecretText>,
+    pub signing_key_previous: Option<SecretText>,
+    pub bootstrap_username: Option<SecretText>,
+    pub bootstrap_password: Option<SecretText>,
+}
+
+/// Text that never shows itself.
+#[derive(Clone)]
+pub struct SecretText(String);
+
+impl SecretText {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl Config {
+    pub fn from_vars(vars: &Vars) -> Self {
+        let text = |name: &str| vars.get(name).filter(|value| !value.trim().is_empty());
+        let list = |value: &str| -> Vec<String> {
+            value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+        };
+        let secret = |name: &str| text(name).map(SecretText);
+        Self {
+            environment: text("ENVIRONMENT").unwrap_or_else(|| "production".to_owned()),
+            public_health: text("PUBLIC_HEALTH").as_deref() != Some("false"),
+            cors_origins: text("CORS_ALLOWED_ORIGINS").as_deref().map(list).unwrap_or_default(),
+            control_targets: list(
+                text("CONTROL_TARGETS").as_deref().unwrap_or(DEFAULT_CONTROL_TARGETS),
+            ),
+            loopback_probes: text("ALLOW_LOOPBACK_PROBES").as_deref() == Some("true"),
+            signing_key: secret("SIGNING_KEY"),
+            signing_key_previous: secret("SIGNING_KEY_PREVIOUS"),
+            bootstrap_username: secret("BOOTSTRAP_ADMIN_USERNAME"),
+            bootstrap_password: secret("BOOTSTRAP_ADMIN_PASSWORD"),
+        }
+    }
+}

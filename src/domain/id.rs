@@ -1,0 +1,83 @@
+//! Names of things: prefixed UUIDv7 ids, and the slugs people choose.
+
+use super::time::Timestamp;
+
+/// A UUIDv7 (RFC 9562) of this instant from ten random bytes. Missing bytes
+/// count as zero: the id stays valid, only less random.
+pub fn uuid_v7(now: Timestamp, random: &[u8]) -> String {
+    let mut bytes = [0_u8; 10];
+    for (target, source) in bytes.iter_mut().zip(random) {
+        *target = *source;
+    }
+    let millis = u64::try_from(now.millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string()
+}
+
+/// Kinds of rows with an id of their own; the prefix says which kind it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdKind {
+    Tenant,
+    User,
+    RefreshToken,
+    RefreshFamily,
+    Decision,
+    Activity,
+    Token,
+}
+
+impl IdKind {
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Tenant => "ten_",
+            Self::User => "usr_",
+            Self::RefreshToken => "rft_",
+            Self::RefreshFamily => "fam_",
+            Self::Decision => "dec_",
+            Self::Activity => "act_",
+            Self::Token => "tok_",
+        }
+    }
+
+    pub fn make(self, now: Timestamp, random: &[u8; 10]) -> String {
+        format!("{}{}", self.prefix(), uuid_v7(now, random))
+    }
+}
+
+/// Checks a name that becomes part of a URL: a lower-case letter, then lower
+/// case letters, digits and `_`, 2 to 64 characters.
+pub fn check_slug(text: &str) -> Result<(), String> {
+    let mut bytes = text.bytes();
+    let starts_well = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+    let goes_on_well = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if starts_well && goes_on_well && (2..=64).contains(&text.len()) {
+        Ok(())
+    } else {
+        Err("expected a lower-case letter, then lower-case letters, digits or _, \
+             2 to 64 characters in all"
+            .to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_carry_kind_and_time() {
+        let now = Timestamp::parse("2026-01-31T12:00:00Z").unwrap();
+        let id = IdKind::User.make(now, &[0xff; 10]);
+        assert!(id.starts_with("usr_019c"), "{id}");
+        assert_eq!(uuid::Uuid::parse_str(&id[4..]).unwrap().get_version_num(), 7);
+    }
+
+    #[test]
+    fn slugs_are_safe_in_urls() {
+        for good in ["ab", "cursor_technical", "p2"] {
+            assert_eq!(check_slug(good), Ok(()), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in ["", "a", "1a", "A_b", "a-b", "a/b", "a b", "ä_b", "_ab", &long] {
+            assert!(check_slug(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The rules: pure functions of (state, command, now). Nothing here asks for
+//! the time, for randomness, for a database or for a status code.
+
+pub mod decision;
+pub mod deliverable;
+pub mod exposition;
+pub mod id;
+pub mod kpi;
+pub mod metrics;
+pub mod observation;
+pub mod partnership;
+pub mod probe_url;
+pub mod readiness;
+pub mod rollup;
+pub mod score;
+pub mod seed;
+pub mod settings;
+pub mod statistics;
+pub mod status_page;
+pub mod time;
+pub mod validation;
+pub mod verdict;

@@ -1,0 +1,99 @@
+//! The application of one isolate, and the context of one request.
+
+use super::boards::Boards;
+use super::body::Request;
+use super::problem::{Code, Problem};
+use super::route::Route;
+use crate::auth::caller::{Caller, Verifier};
+use crate::config::Config;
+use crate::domain::time::Timestamp;
+use crate::platform::Platform;
+use ::http::Method;
+use std::rc::Rc;
+
+/// Built once per isolate. What it keeps between requests are caches only:
+/// an isolate's memory is neither shared nor durable.
+pub struct App {
+    pub platform: Platform,
+    pub config: Config,
+    pub routes: &'static [Route],
+    pub verifier: Verifier,
+    pub boards: Boards,
+    router: matchit::Router<Vec<&'static Route>>,
+}
+
+/// What the router makes of a method and path.
+pub enum Matched {
+    Found(&'static Route, Vec<(String, String)>),
+    /// The path is known, not with this method; these are.
+    OtherMethods(Vec<&'static Route>),
+    Nothing,
+}
+
+impl App {
+    pub fn new(platform: Platform, routes: &'static [Route]) -> Rc<Self> {
+        let config = Config::from_vars(&platform.vars);
+        let verifier = Verifier::new(&config);
+        let mut by_path: Vec<(&'static str, Vec<&'static Route>)> = Vec::new();
+        for route in routes {
+            match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+                Some((_, group)) => group.push(route),
+                None => by_path.push((route.path, vec![route])),
+            }
+        }
+        let mut router = matchit::Router::new();
+        for (path, group) in by_path {
+            if let Err(error) = router.insert(path, group) {
+                // The table is constant and a test builds it: cannot happen.
+                platform.log.write(&format!("route table: {path}: {error}"));
+            }
+        }
+        Rc::new(Self { platform, config, routes, verifier, boards: Boards::default(), router })
+    }
+
+    pub fn route(&self, method: &Method, path: &str) -> Matched {
+        let Ok(found) = self.router.at(path) else {
+            return Matched::Nothing;
+        };
+        // HEAD is answered like GET, without the body.
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        match found.value.iter().find(|route| route.method == *wanted) {
+            Some(route) => {
+                let params =
+                    found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                Matched::Found(route, params)
+            }
+            None => Matched::OtherMethods(found.value.clone()),
+        }
+    }
+}
+
+/// One request on its way through a handler.
+pub struct Cx {
+    pub app: Rc<App>,
+    pub request: Request,
+    pub route: &'static Route,
+    pub params: Vec<(String, String)>,
+    /// Set where a valid token was presented.
+    pub caller: Option<Caller>,
+    pub now: Timestamp,
+    pub request_id: String,
+}
+
+impl Cx {
+    /// Who is calling; routes that require a token always have one.
+    pub fn caller(&self) -> Result<&Caller, Problem> {
+        self.caller.as_ref().ok_or_else(|| {
+            Problem::new(Code::Unauthenticated, "present an access token: Authorization: Bearer …")
+        })
+    }
+
+    /// A parameter of the path template.
+    pub fn param(&self, name: &str) -> Result<&str, Problem> {
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .ok_or_else(|| Problem::internal(format!("route {} has no {{{name}}}", self.route.id)))
+    }
+}

@@ -1,0 +1,175 @@
+//! Requests, and the parsing of their bodies into wire types.
+
+use super::problem::{Code, Problem};
+use crate::domain::validation::FieldError;
+use crate::platform::Headers;
+use ::http::Method;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+/// Largest request body, in bytes. 500 observations with every field at its
+/// longest take under 200 KB, so this leaves room and still bounds an
+/// isolate's memory.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+pub struct Request {
+    pub method: Method,
+    pub path: String,
+    pub query: Option<String>,
+    pub headers: Headers,
+    pub body: Body,
+}
+
+pub enum Body {
+    Whole(Bytes),
+    /// Longer than [`MAX_BODY_BYTES`]; the adapter stopped reading.
+    TooLarge,
+}
+
+impl Request {
+    /// The body as JSON of type `T`.
+    ///
+    /// Errors: 413 too large, 415 another media type, 400 not JSON, 422 JSON
+    /// of another shape with a pointer to the place.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        if !self.media_type().is_some_and(|media| is_json(&media)) {
+            return Err(wrong_media("application/json"));
+        }
+        from_json(self.bytes()?)
+    }
+
+    /// The body as JSON, or as the form encoding of OAuth 2.
+    pub fn json_or_form<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        if self.media_type().as_deref() != Some("application/x-www-form-urlencoded") {
+            return self.json();
+        }
+        let mut fields = serde_json::Map::new();
+        for (name, value) in url::form_urlencoded::parse(self.bytes()?) {
+            let pointer = pointer_token(&name);
+            if fields.insert(name.into_owned(), value.into_owned().into()).is_some() {
+                return Err(Problem::invalid(vec![FieldError::new(pointer, "was sent twice")]));
+            }
+        }
+        from_json(&serde_json::to_vec(&fields).unwrap_or_default())
+    }
+
+    pub fn bytes(&self) -> Result<&[u8], Problem> {
+        match &self.body {
+            Body::Whole(bytes) => Ok(bytes),
+            Body::TooLarge => Err(Problem::new(
+                Code::PayloadTooLarge,
+                format!("a body may hold at most {MAX_BODY_BYTES} bytes"),
+            )),
+        }
+    }
+
+    /// The media type without its parameters, in lower case.
+    fn media_type(&self) -> Option<String> {
+        let value = self.headers.get("content-type")?;
+        Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+}
+
+fn is_json(media: &str) -> bool {
+    media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
+}
+
+fn wrong_media(expected: &str) -> Problem {
+    Problem::new(Code::UnsupportedMediaType, format!("send the body as {expected}"))
+        .with_header("accept-post", expected)
+}
+
+/// Reads JSON; what is wrong is named with its place.
+pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = match serde_path_to_error::deserialize(&mut reader) {
+        Ok(value) => value,
+        Err(error) => {
+            let pointer = pointer(error.path());
+            let inner = error.into_inner();
+            return Err(match inner.classify() {
+                serde_json::error::Category::Data => {
+                    Problem::invalid(vec![field_error(pointer, &inner)])
+                }
+                _ => malformed(&inner),
+            });
+        }
+    };
+    reader.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(Code::MalformedJson, error.to_string())
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&pointer_token(key)),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// One reference token of a JSON Pointer, escaped and cut to a sane length.
+fn pointer_token(key: &str) -> String {
+    let cut: String = key.chars().take(100).collect();
+    format!("/{}", cut.replace('~', "~0").replace('/', "~1"))
+}
+
+fn field_error(mut pointer: String, error: &serde_json::Error) -> FieldError {
+    let text = error.to_string();
+    // Drop serde_json's " at line 1 column 2": the pointer says where.
+    let detail = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
+    if let Some(name) = detail.strip_prefix("missing field `").and_then(|t| t.strip_suffix('`')) {
+        // The path ends at the object that lacks the field; point at the field.
+        pointer.push_str(&pointer_token(name));
+    }
+    FieldError { pointer, detail: detail.chars().take(300).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[allow(dead_code)]
+        name: String,
+        #[allow(dead_code)]
+        items: Vec<u8>,
+    }
+
+    #[track_caller]
+    fn refused(body: &str) -> (u16, String) {
+        let problem = from_json::<Sample>(body.as_bytes()).unwrap_err();
+        let pointer = problem.errors.first().map(|e| e.pointer.clone()).unwrap_or_default();
+        (problem.code.status(), pointer)
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        assert_eq!(refused(r#"{"name": 1, "items": []}"#), (422, "/name".to_owned()));
+        assert_eq!(refused(r#"{"name": "a", "items": [1, "x"]}"#), (422, "/items/1".to_owned()));
+        assert_eq!(refused(r#"{"name": "a", "items": [1, 300]}"#), (422, "/items/1".to_owned()));
+        assert_eq!(refused(r#"{"items": []}"#), (422, "/name".to_owned()));
+        assert_eq!(refused(r#"{"name":"a","items":[],"a/b":1}"#), (422, "/a~1b".to_owned()));
+        assert_eq!(refused("[]").0, 422);
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        let deep = "[".repeat(100_000);
+        for body in ["", "{", "NaN", r#"{"name": NaN}"#, r#"{"name": 1e999}"#, "{} x", &deep] {
+            assert_eq!(refused(body).0, 400, "{}", &body[..body.len().min(20)]);
+        }
+        assert_eq!(from_json::<Sample>(&[0xff, 0xfe]).unwrap_err().code.status(), 400);
+    }
+}

@@ -1,0 +1,342 @@
+//! POST `/partnerships/{id}/observations` and `/partnerships/{id}/kpis/{name}`:
+//! what clients measured.
+
+use super::app::Cx;
+use super::partnerships::unknown_partnership;
+use super::problem::{Code, Problem};
+use super::reply::Reply;
+use crate::domain::observation::{MAX_AHEAD_MS, MAX_BATCH_ROWS, Observation, ObservationIn};
+use crate::domain::partnership::Definition;
+use crate::domain::time::{DAY_MS, Timestamp};
+use crate::domain::validation::FieldError;
+use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
+use crate::store::activity::{self, Entry, Status};
+use crate::store::registry;
+use ::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const MAX_KEY_CHARS: usize = 255;
+
+/// A KPI value may be reported this late; a year's figure comes in spring.
+const MAX_KPI_AGE_MS: i64 = 400 * DAY_MS;
+
+/// Larger numbers lose their units' digits in a float.
+const MAX_KPI_VALUE: f64 = 1e15;
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct IngestOut {
+    /// Rows stored.
+    pub accepted: u64,
+    /// Rows refused, each with its reason; the others are stored all the same.
+    pub rejected: Vec<RejectedOut>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct RejectedOut {
+    /// Position in the batch, from 0.
+    pub row: u64,
+    pub reason: String,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct KpiAcceptedOut {
+    /// Values stored.
+    pub accepted: u64,
+}
+
+/// A value of a KPI.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct KpiValueIn {
+    /// In the KPI's unit, at most 1e15 either way.
+    pub value: f64,
+    /// The instant it is for: at most 400 days ago, at most 60 s ahead.
+    pub at: Timestamp,
+}
+
+/// One value, or a list of up to 500.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum KpiIn {
+    One(KpiValueIn),
+    Many(Vec<KpiValueIn>),
+}
+
+pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
+    let rows: Vec<Value> = cx.request.json()?;
+    check_batch_length(rows.len())?;
+    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+    for (row, value) in (0_u64..).zip(rows) {
+        match read_row(value, cx.now) {
+            Ok(observation) => accepted.push(observation),
+            Err(reason) => rejected.push(RejectedOut { row, reason }),
+        }
+    }
+    let reply = json(&IngestOut { accepted: accepted.len() as u64, rejected })?;
+    let idempotency = idempotency(&cx)?;
+    let (_, reply) = send(&cx, |_| {
+        Ok(Command::Observe {
+            rows: accepted.clone(),
+            reply: reply.clone(),
+            idempotency: idempotency.clone(),
+        })
+    })
+    .await?;
+    Ok(reply)
+}
+
+fn read_row(value: Value, now: Timestamp) -> Result<Observation, String> {
+    let row: ObservationIn = serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let text = error.into_inner().to_string();
+        let cut: String = text.chars().take(200).collect();
+        if path == "." { cut } else { format!("{path}: {cut}") }
+    })?;
+    row.accept(now)
+}
+
+pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
+    let points = kpi_points(&cx)?;
+    let author = cx.caller()?.user_id().to_owned();
+    let name = cx.param("name")?.to_owned();
+    let reply = json(&KpiAcceptedOut { accepted: points.len() as u64 })?;
+    let idempotency = idempotency(&cx)?;
+    let (id, reply) = send(&cx, |definition| {
+        if !definition.kpis.iter().any(|kpi| kpi.name == name) {
+            let names: Vec<_> = definition.kpis.iter().map(|kpi| kpi.name.as_str()).collect();
+            let shown: String = name.chars().take(64).collect();
+            return Err(Problem::not_found(format!(
+                "{} has no KPI {shown:?}; it has: {}",
+                definition.id,
+                names.join(", ")
+            )));
+        }
+        Ok(Command::RecordKpi {
+            name: name.clone(),
+            author: author.clone(),
+            values: points.clone(),
+            reply: reply.clone(),
+            idempotency: idempotency.clone(),
+        })
+    })
+    .await?;
+    note(&cx, "kpi.recorded", &format!("{id}/{name}")).await?;
+    Ok(reply)
+}
+
+/// All values or none: a KPI is a statement somebody makes, not a log.
+fn kpi_points(cx: &Cx) -> Result<Vec<KpiPoint>, Problem> {
+    // Told apart here, as the errors of an untagged enum do not say where.
+    let first = cx.request.bytes()?.iter().find(|byte| !byte.is_ascii_whitespace());
+    let many = first == Some(&b'[');
+    let values: Vec<KpiValueIn> = if many { cx.request.json()? } else { vec![cx.request.json()?] };
+    check_batch_length(values.len())?;
+    let mut errors = Vec::new();
+    for (index, point) in values.iter().enumerate() {
+        let place = if many { format!("/{index}") } else { String::new() };
+        if point.value.abs() > MAX_KPI_VALUE {
+            errors.push(FieldError::new(format!("{place}/value"), "expected at most 1e15"));
+        }
+        if point.at.since_ms(cx.now) > MAX_AHEAD_MS {
+            let detail = format!("more than 60 s ahead of {}", cx.now);
+            errors.push(FieldError::new(format!("{place}/at"), detail));
+        }
+        if cx.now.since_ms(point.at) > MAX_KPI_AGE_MS {
+            let detail = format!("more than 400 days before {}", cx.now);
+            errors.push(FieldError::new(format!("{place}/at"), detail));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    Ok(values.into_iter().map(|point| KpiPoint { at: point.at, value: point.value }).collect())
+}
+
+fn check_batch_length(rows: usize) -> Result<(), Problem> {
+    if (1..=MAX_BATCH_ROWS).contains(&rows) {
+        return Ok(());
+    }
+    let detail = format!("expected 1 to {MAX_BATCH_ROWS} rows, got {rows}");
+    Err(Problem::invalid(vec![FieldError::new("", detail)]))
+}
+
+/// Sends a command to the partnership of the path, whose object may never
+/// have heard of it if a message was lost.
+async fn send(
+    cx: &Cx,
+    command: impl Fn(&Definition) -> Result<Command, Problem>,
+) -> Result<(String, Reply), Problem> {
+    let platform = &cx.app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    let name = cx.param("id")?;
+    let board = cx.app.boards.snapshot(platform, tenant_id, cx.now).await?;
+    let known = board.find(name).map(|known| known.summary.definition.clone());
+    let definition = match known {
+        Some(definition) => definition,
+        // Just added, and not on the board yet.
+        None => registry::find(&platform.database, tenant_id, name)
+            .await?
+            .ok_or_else(|| unknown_partnership(&board, name))?,
+    };
+    let id = definition.id.clone();
+    let command = command(&definition)?;
+    let mut outcome = partnership::call(platform, tenant_id, &id, &command).await?;
+    if matches!(outcome, ObjectReply::Undefined) {
+        partnership::define(platform, tenant_id, definition).await?;
+        outcome = partnership::call(platform, tenant_id, &id, &command).await?;
+    }
+    cx.app.boards.forget(tenant_id);
+    match outcome {
+        ObjectReply::Stored { value, replayed } => {
+            let mut reply = Reply::json(StatusCode::ACCEPTED, &value);
+            if replayed {
+                reply.set("idempotency-replayed", "true");
+            }
+            Ok((id, reply))
+        }
+        ObjectReply::KeyReused => Err(Problem::new(
+            Code::IdempotencyMismatch,
+            "this Idempotency-Key came with another body before; use a new key",
+        )),
+        other => Err(Problem::internal(format!("unexpected reply of the object: {other:?}"))),
+    }
+}
+
+/// The request's Idempotency-Key (draft-07: a quoted string; a bare token is
+/// taken as well), scoped to the user, the route and its parameters.
+fn idempotency(cx: &Cx) -> Result<Option<Idempotency>, Problem> {
+    let Some(header) = cx.request.headers.get("idempotency-key") else { return Ok(None) };
+    let key = parse_key(&header).ok_or_else(|| {
+        Problem::new(
+            Code::MalformedRequest,
+            "Idempotency-Key: expected 1 to 255 visible ASCII characters, best in double quotes",
+        )
+    })?;
+    let mut scope = Sha256::new();
+    for part in [cx.caller()?.user_id(), cx.route.id].into_iter().chain(
+        // The object already stands for the partnership.
+        cx.params.iter().filter(|(name, _)| name != "id").map(|(_, value)| value.as_str()),
+    ) {
+        scope.update(part.as_bytes());
+        scope.update([0]);
+    }
+    scope.update(key.as_bytes());
+    let payload_hash = Sha256::digest(cx.request.bytes()?);
+    Ok(Some(Idempotency {
+        key: URL_SAFE_NO_PAD.encode(scope.finalize()),
+        payload_hash: URL_SAFE_NO_PAD.encode(payload_hash),
+    }))
+}
+
+fn parse_key(header: &str) -> Option<String> {
+    let header = header.trim();
+    let key = match header.strip_prefix('"') {
+        None => header.to_owned(),
+        Some(rest) => {
+            let inner = rest.strip_suffix('"')?;
+            let mut key = String::new();
+            let mut chars = inner.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    // RFC 8941, 3.3.3: only these two may be escaped.
+                    '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
+                    '"' => return None,
+                    c => key.push(c),
+                }
+            }
+            key
+        }
+    };
+    let fits = (1..=MAX_KEY_CHARS).contains(&key.len());
+    (fits && key.bytes().all(|b| (0x20..=0x7e).contains(&b))).then_some(key)
+}
+
+/// Writes a line of activity. The measurement itself is stored already, so a
+/// failure here is logged and the client is not told to repeat.
+async fn note(cx: &Cx, event: &str, subject: &str) -> Result<(), Problem> {
+    let platform = &cx.app.platform;
+    let caller = cx.caller()?;
+    let entry = Entry {
+        tenant_id: caller.tenant_id(),
+        actor: caller.user_id(),
+        event,
+        status: Status::Success,
+        subject,
+    };
+    let statement = activity::insert(&platform.random, cx.now, &entry)?;
+    if let Err(error) = platform.database.batch(vec![statement]).await {
+        let what = "activity not written";
+        crate::log::warn(&platform.log, cx.now, "devskyy.ingest", what, &error.to_string());
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(value).map_err(|error| Problem::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_strings_or_bare_tokens() {
+        for (header, expected) in [
+            ("\"8e03978e-40d5\"", Some("8e03978e-40d5")),
+            ("8e03978e-40d5", Some("8e03978e-40d5")),
+            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
+            ("", None),
+            ("\"\"", None),
+            ("\"open", None),
+            ("\"a\"b\"", None),
+            (r#""a\x""#, None),
+            ("sn\u{f6}", None),
+        ] {
+            assert_eq!(parse_key(header).as_deref(), expected, "{header}");
+        }
+        assert_eq!(parse_key(&"k".repeat(256)), None);
+    }
+
+    #[test]
+    fn rows_are_refused_with_their_reason() {
+        let now = Timestamp::parse("2026-01-31T12:00:00Z").unwrap();
+        for (row, reason) in [
+            (r#"{"at":"2026-01-31T11:59:00Z","outcome":"up","source":"g"}"#, ""),
+            (r#"{"at":"yesterday","outcome":"up","source":"g"}"#, "at: expected an RFC 3339"),
+            (
+                r#"{"at":"2026-01-31T11:59:00Z","outcome":"fine","source":"g"}"#,
+                "outcome: unknown variant",
+            ),
+            (r#"{"at":"2026-01-31T11:59:00Z","outcome":"up"}"#, "missing field `source`"),
+            (
+                r#"{"at":"2026-01-31T11:59:00Z","outcome":"up","source":"g","x":1}"#,
+                "x: unknown field",
+            ),
+            (
+                r#"{"at":"2026-01-31T11:59:00Z","outcome":"up","source":"g","latency_ms":"1"}"#,
+                "latency_ms: invalid type",
+            ),
+            (
+                r#"{"at":"2026-01-31T12:01:00.001Z","outcome":"up","source":"g"}"#,
+                "at: more than 60 s ahead",
+            ),
+            ("null", "invalid type"),
+        ] {
+            let value: Value = serde_json::from_str(row).unwrap();
+            let outcome = read_row(value, now).err().unwrap_or_default();
+            assert!(
+                outcome.starts_with(reason) && outcome.is_empty() == reason.is_empty(),
+                "{outcome}"
+            );
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! GET `/openapi.json`. `make generate` writes the document from the route
+//! table, the wire types and replies of the application itself; the Worker
+//! serves the file as it is.
+
+use super::app::Cx;
+use super::problem::Problem;
+use super::reply::{DOCUMENT_HEADERS, Reply};
+use super::route::Route;
+use ::http::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub const DOCUMENT: &str = include_str!("openapi.json");
+
+pub async fn document(_: Cx) -> Result<Reply, Problem> {
+    let reply = Reply::bytes(StatusCode::OK, "application/json", DOCUMENT.as_bytes());
+    Ok(reply.with_constant(DOCUMENT_HEADERS))
+}
+
+/// Method and path of every operation in the document; `None` if it is not an
+/// OpenAPI document.
+pub fn described_routes() -> Option<BTreeSet<(String, String)>> {
+    #[derive(Deserialize)]
+    struct Described {
+        /// By path and by method in lower case.
+        paths: BTreeMap<String, BTreeMap<String, IgnoredAny>>,
+    }
+    let described: Described = serde_json::from_str(DOCUMENT).ok()?;
+    let operations = described.paths.into_iter().flat_map(|(path, methods)| {
+        methods.into_keys().map(move |method| (method.to_ascii_uppercase(), path.clone()))
+    });
+    Some(operations.collect())
+}
+
+/// Whether the document describes these routes and no other.
+///
+/// # Errors
+/// What is missing on either side.
+pub fn matches(routes: &[Route]) -> Result<(), String> {
+    let described = described_routes().ok_or("the document cannot be read")?;
+    let served: BTreeSet<_> =
+        routes.iter().map(|r| (r.method.as_str().to_owned(), r.path.to_owned())).collect();
+    let list = |what: &str, routes: Vec<&(String, String)>| {
+        let names: Vec<_> =
+            routes.iter().map(|(method, path)| format!("{method} {path}")).collect();
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+    };
+    let differences: Vec<_> = [
+        list("not described", served.difference(&described).collect()),
+        list("described but not served", described.difference(&served).collect()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use generator::{Example, Examples, example_name, generate};
+
+/// Writing the document. The Worker has no use for it.
+#[cfg(not(target_arch = "wasm32"))]
+mod generator {
+    use crate::auth::permission::{Permission, Role};
+    use crate::http::problem::{Code, ProblemOut};
+    use crate::http::route::{Access, BodyKind, LimitClass, Route, Shape};
+    use ::http::Method;
+    use schemars::SchemaGenerator;
+    use schemars::generate::{Contract, SchemaSettings};
+    use serde::{Deserialize, Serialize};
+    use serde_json::{Map, Value, json};
+    use std::collections::BTreeMap;
+
+    /// A request and its reply, as the application took and gave them; text
+    /// as a JSON string.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    pub struct Example {
+        /// Parameters of the path.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub parameters: BTreeMap<String, String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub request: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub response: Option<Value>,
+    }
+
+    /// By route id (see [`example_name`]), and by `problem.` and status.
+    pub type Examples = BTreeMap<String, Example>;
+
+    /// What the example of a route's reply in this media type is called: for
+    /// the route's default type its id alone.
+    pub fn example_name(route: &Route, media: &str) -> String {
+        if route.media.first() == Some(&media) {
+            return route.id.to_owned();
+        }
+        let bare = media.split(';').next().unwrap_or_default().trim();
+        format!("{} as {bare}", route.id)
+    }
+
+    const TITLE: &str = "DevSkyy Orchestration API";
+
+    const INTRODUCTION: &str = "\
+How each external AI partner is doing: measured, scored, explained. Every figure is measured, or \
+was stored by somebody with a name and a time; where there is no data, the reply says so.
+
+**Log in** with POST `/api/v1/auth/login`, then send the access token as `Authorization: Bearer …`. \
+It is good for 15 minutes; POST `/api/v1/auth/refresh` gives the next one. On the page at `/docs`, \
+*Authorize* does both steps: paste a token under *bearer*, or give name and password under *password*.
+
+**Errors** are problem details (RFC 9457, `application/problem+json`): `code` is stable and for \
+programs, `errors` points at each field that is wrong, `request_id` is what to quote in a report.
+
+**Times** are RFC 3339 in UTC with milliseconds. Percentages go from 0 to 100. HEAD is answered \
+wherever GET is, OPTIONS everywhere.
+
+**The examples** are replies of this application, taken from a scripted run: the clock was \
+set by hand, and the partners' answers were written beforehand. They say nothing about the real \
+partners. Lists and dictionaries of replies are cut to their first two entries; tokens are left \
+out.";
+
+    /// A route belongs to the first group whose needle its path holds.
+    const GROUPS: &[(&str, &str, &str)] = &[
+        ("/auth/users", "Users", "Who may log in, and in which role."),
+        ("/auth/", "Login", "Tokens, and the caller's own account."),
+        ("/jwks.json", "Login", ""),
+        ("/observations", "Ingest", "What clients measured and sent."),
+        ("/kpis/", "Ingest", ""),
+        ("/health", "Health and metrics", "How the partners are doing now."),
+        ("/metrics", "Health and metrics", ""),
+        (
+            "/partnerships",
+            "Partnerships",
+            "What was agreed with each partner and how far it is kept.",
+        ),
+        ("/decisions", "Decisions", "Whether an investment is worth it, and why."),
+        ("/docs", "Documentation", "What you are reading."),
+        ("/openapi.json", "Documentation", ""),
+        ("", "System", "The service itself."),
+    ];
+
+    /// Parameters of paths: where the path holds the needle, this is what the
+    /// name means. The first that fits counts.
+    const PARAMETERS: &[(&str, &str, &str, &str)] = &[
+        ("/auth/users/", "id", "Id of the user.", "^usr_[0-9a-f-]{36}$"),
+        ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
+        ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
+        ("/deliverables/", "key", "Key of the deliverable.", SLUG),
+        ("/kpis/", "name", "Name of the KPI.", SLUG),
+        ("/docs-assets/", "file", "Name of the file.", "^[A-Za-z0-9.-]+$"),
+    ];
+    const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
+
+    /// Statuses of problems with the names of their components.
+    const PROBLEMS: &[(u16, &str)] = &[
+        (400, "BadRequest"),
+        (401, "Unauthorized"),
+        (403, "Forbidden"),
+        (404, "NotFound"),
+        (409, "Conflict"),
+        (413, "PayloadTooLarge"),
+        (415, "UnsupportedMediaType"),
+        (422, "Invalid"),
+        (500, "Internal"),
+        (503, "Unavailable"),
+    ];
+
+    /// Serialising sorts the keys, so the same input gives the same text.
+    ///
+    /// # Errors
+    /// Two wire types share a name.
+    pub fn generate(routes: &[Route], examples: &Examples) -> Result<Value, String> {
+        let mut schemas = Schemas::new();
+        let mut paths = Map::new();
+        for route in routes {
+            let operation = operation(route, examples, &mut schemas);
+            let methods = paths.entry(route.path).or_insert_with(|| json!({}));
+            if let Some(methods) = methods.as_object_mut() {
+                methods.insert(route.method.as_str().to_ascii_lowercase(), operation);
+            }
+        }
+        let responses: Map<String, Value> = PROBLEMS
+            .iter()
+            .map(|(status, name)| ((*name).to_owned(), problem(*status, examples, &mut schemas)))
+            .collect();
+        Ok(json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": TITLE,
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": INTRODUCTION,
+                "license": { "name": "MIT", "identifier": "MIT" },
+            },
+            "servers": [{ "url": "/" }],
+            "tags": tags(routes),
+            "paths": paths,
+            "components": {
+                "schemas": schemas.finish()?,
+                "responses": responses,
+                "headers": headers(),
+                "parameters": { "IdempotencyKey": idempotency_key() },
+                "securitySchemes": security_schemes(),
+            },
+        }))
+    }
+
+    fn tags(routes: &[Route]) -> Vec<Value> {
+        let described = GROUPS.iter().filter(|(_, tag, what)| {
+            !what.is_empty() && routes.iter().any(|route| group(route) == *tag)
+        });
+        described.map(|(_, tag, what)| json!({ "name": tag, "description": what })).collect()
+    }
+
+    fn group(route: &Route) -> &'static str {
+        GROUPS.iter().find(|(needle, ..)| route.path.contains(needle)).map_or("", |(_, tag, _)| tag)
+    }
+
+    fn operation(route: &Route, examples: &Examples, schemas: &mut Schemas) -> Value {
+        let mut operation = json!({
+            "operationId": route.id,
+            "tags": [group(route)],
+            "summary": route.summary,
+            "description": who(route.access),
+            "security": security(route.access),
+            "responses": responses(route, examples, schemas),
+        });
+        let parameters = parameters(route, examples);
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
+        if let Some(shape) = route.request {
+            let schema = schemas.request(shape);
+            let example = examples.get(route.id).and_then(|example| example.request.clone());
+            let body = media_type(&schema, example);
+            let mut content = Map::from_iter([("application/json".to_owned(), body.clone())]);
+            if route.body == BodyKind::JsonOrForm {
+                content.insert("application/x-www-form-urlencoded".to_owned(), body);
+            }
+            operation["requestBody"] = json!({ "required": true, "content": content });
+        }
+        operation
+    }
+
+    fn who(access: Access) -> String {
+        let needs = |permission: Permission| {
+            let roles: Vec<_> = Role::ALL
+                .iter()
+                .filter(|role| role.may(permission))
+                .map(|role| format!("`{}`", role.name()))
+                .collect();
+            format!("the permission `{}` (roles: {})", permission.name(), roles.join(", "))
+        };
+        match access {
+            Access::Public => "Anyone may call it.".to_owned(),
+            Access::PublicHealth(permission) => format!(
+                "Anyone may call it, unless the service is set up otherwise. A token that is \
+                 sent must be valid and needs {}; the reply then says more.",
+                needs(permission)
+            ),
+            Access::Authenticated => "Needs a valid token of any role.".to_owned(),
+            Access::Requires(permission) => format!("Needs {}.", needs(permission)),
+        }
+    }
+
+    fn security(access: Access) -> Value {
+        match access {
+            Access::Public => json!([]),
+            Access::PublicHealth(_) => json!([{}, { "bearer": [] }, { "password": [] }]),
+            Access::Authenticated | Access::Requires(_) => {
+                json!([{ "bearer": [] }, { "password": [] }])
+            }
+        }
+    }
+
+    fn parameters(route: &Route, examples: &Examples) -> Vec<Value> {
+        let example = examples.get(route.id);
+        let names = route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+        let mut parameters: Vec<Value> = names
+            .map(|name| {
+                let known = PARAMETERS
+                    .iter()
+                    .find(|(needle, known, ..)| route.path.contains(needle) && *known == name);
+                let (what, pattern) =
+                    known.map_or(("", ""), |(_, _, what, pattern)| (what, pattern));
+                let mut parameter = json!({
+                    "name": name,
+                    "in": "path",
+                    "required": true,
+                    "description": what,
+                    "schema": { "type": "string", "pattern": pattern },
+                });
+                if let Some(value) = example.and_then(|example| example.parameters.get(name)) {
+                    parameter["example"] = value.as_str().into();
+                }
+                parameter
+            })
+            .collect();
+        if route.limit == LimitClass::Ingest {
+            parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+        }
+        parameters
+    }
+
+    fn idempotency_key() -> Value {
+        json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": false,
+            "description": "1 to 255 visible ASCII characters, best in double quotes. A request \
+                that is repeated with the same key and body counts once and gets the same reply; \
+                with another body it is refused.",
+            "schema": { "type": "string", "maxLength": 257 },
+            "example": "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"",
+        })
+    }
+
+    fn responses(route: &Route, examples: &Examples, schemas: &mut Schemas) -> Value {
+        let mut names = vec!["X-Request-Id"];
+        if route.limit == LimitClass::Ingest {
+            names.push("Idempotency-Replayed");
+        }
+        let mut success = json!({
+            "description": success_description(route),
+            "headers": header_references(&names),
+        });
+        let content: Map<String, Value> = route
+            .media
+            .iter()
+            .map(|media| {
+                let schema = match route.response {
+                    Some(shape) if media.starts_with("application/json") => schemas.reply(shape),
+                    None if media.starts_with("application/json") => json!({ "type": "object" }),
+                    _ => json!({ "type": "string" }),
+                };
+                let example = examples.get(&example_name(route, media));
+                let example = example.and_then(|example| example.response.clone());
+                ((*media).to_owned(), media_type(&schema, example))
+            })
+            .collect();
+        if !content.is_empty() {
+            success["content"] = content.into();
+        }
+        let mut responses = Map::from_iter([(route.status.to_string(), success)]);
+        for status in problems_of(route) {
+            if let Some((_, name)) = PROBLEMS.iter().find(|(known, _)| *known == status) {
+                let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+                responses.insert(status.to_string(), reference);
+            }
+        }
+        responses.into()
+    }
+
+    fn success_description(route: &Route) -> &'static str {
+        match route.status {
+            201 => "Created.",
+            202 => "Accepted.",
+            204 => "Done; there is nothing to say.",
+            _ => "Success.",
+        }
+    }
+
+    /// The problems this route can answer. 405 belongs to a path, not to an
+    /// operation.
+    fn problems_of(route: &Route) -> Vec<u16> {
+        let mut statuses = match route.access {
+            // A login that is refused.
+            Access::Public if route.body != BodyKind::None => vec![401],
+            Access::Public => vec![],
+            Access::Authenticated => vec![401],
+            Access::PublicHealth(_) | Access::Requires(_) => vec![401, 403],
+        };
+        if route.path.contains('{') {
+            statuses.push(404);
+        }
+        // Two who change the same thing, or a name that is taken.
+        let registers = matches!(
+            route.access,
+            Access::Requires(Permission::PartnershipsWrite | Permission::UsersWrite)
+        );
+        if registers || [Method::PUT, Method::PATCH].contains(&route.method) {
+            statuses.push(409);
+        }
+        if route.body != BodyKind::None {
+            statuses.extend([400, 413, 415, 422]);
+        }
+        statuses.extend([500, 503]);
+        statuses
+    }
+
+    fn problem(status: u16, examples: &Examples, schemas: &mut Schemas) -> Value {
+        let codes: Vec<_> = Code::ALL
+            .iter()
+            .filter(|code| code.status() == status)
+            .map(|code| format!("`{}`: {}.", code.code(), code.title()))
+            .collect();
+        let mut names = vec!["X-Request-Id"];
+        names.extend(match status {
+            401 => Some("WWW-Authenticate"),
+            415 => Some("Accept-Post"),
+            503 => Some("Retry-After"),
+            _ => None,
+        });
+        let schema = schemas.reply(Shape { schema: SchemaGenerator::subschema_for::<ProblemOut> });
+        let example = examples.get(&format!("problem.{status}"));
+        let example = example.and_then(|example| example.response.clone());
+        json!({
+            "description": codes.join(" "),
+            "headers": header_references(&names),
+            "content": { "application/problem+json": media_type(&schema, example) },
+        })
+    }
+
+    fn media_type(schema: &Value, example: Option<Value>) -> Value {
+        let mut media_type = json!({ "schema": schema });
+        if let Some(example) = example {
+            media_type["example"] = example;
+        }
+        media_type
+    }
+
+    fn header_references(names: &[&str]) -> Value {
+        let reference = |name: &&str| {
+            let reference = json!({ "$ref": format!("#/components/headers/{name}") });
+            ((*name).to_owned(), reference)
+        };
+        names.iter().map(reference).collect::<Map<_, _>>().into()
+    }
+
+    fn headers() -> Value {
+        let header = |what: &str| json!({ "description": what, "schema": { "type": "string" } });
+        json!({
+            "X-Request-Id": header(
+                "Name of this request in the log: the caller's own, if he sent one of 8 to 128 \
+                 letters, digits, `-`, `_` or `.`.",
+            ),
+            "Idempotency-Replayed": header("`true` where this reply was given before."),
+            "WWW-Authenticate": header("`Bearer`, where a token would have helped (RFC 6750)."),
+            "Accept-Post": header("The media type the body should have."),
+            "Retry-After": header("Seconds after which a repetition may succeed."),
+        })
+    }
+
+    fn security_schemes() -> Value {
+        json!({
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "The `access_token` of POST `/api/v1/auth/login`.",
+            },
+            "password": {
+                "type": "oauth2",
+                "description": "User name (or e-mail address) and password. Client id and \
+                    secret stay empty.",
+                "flows": { "password": {
+                    "tokenUrl": "/api/v1/auth/login",
+                    "scopes": {},
+                } },
+            },
+        })
+    }
+
+    /// The schemas of all wire types. What a request may leave out and what a
+    /// reply always holds differ, so there is a generator for each.
+    struct Schemas {
+        requests: SchemaGenerator,
+        replies: SchemaGenerator,
+    }
+
+    impl Schemas {
+        fn new() -> Self {
+            let generator = |contract| {
+                SchemaSettings::draft2020_12()
+                    .with(|settings| {
+                        settings.definitions_path = "/components/schemas".into();
+                        settings.contract = contract;
+                    })
+                    .into_generator()
+            };
+            Self {
+                requests: generator(Contract::Deserialize),
+                replies: generator(Contract::Serialize),
+            }
+        }
+
+        fn request(&mut self, shape: Shape) -> Value {
+            (shape.schema)(&mut self.requests).to_value()
+        }
+
+        fn reply(&mut self, shape: Shape) -> Value {
+            (shape.schema)(&mut self.replies).to_value()
+        }
+
+        fn finish(mut self) -> Result<Map<String, Value>, String> {
+            let mut all = self.replies.take_definitions(true);
+            for (name, schema) in self.requests.take_definitions(true) {
+                if all.get(&name).is_some_and(|known| *known != schema) {
+                    return Err(format!(
+                        "the schema {name} is not the same in requests and in replies; \
+                         make it two types, {name}In and {name}Out"
+                    ));
+                }
+                all.insert(name, schema);
+            }
+            Ok(all)
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The one mapping from errors to status codes, and RFC 9457 problem details.
+
+use super::Reply;
+use crate::domain::validation::FieldError;
+use crate::platform;
+use ::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($name:ident $status:literal $code:literal $title:literal;)*) => {
+        /// Every error a client can see. The code is stable and public.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$name),*];
+
+            pub const fn status(self) -> u16 {
+                match self { $(Code::$name => $status),* }
+            }
+
+            pub const fn code(self) -> &'static str {
+                match self { $(Code::$name => $code),* }
+            }
+
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$name => $title),* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedRequest 400 "malformed_request" "The request cannot be read";
+    MalformedJson 400 "malformed_json" "The body is not JSON";
+    Unauthenticated 401 "unauthenticated" "A valid access token is needed";
+    InvalidToken 401 "invalid_token" "The access token is not valid";
+    InvalidCredentials 401 "invalid_credentials" "Login refused";
+    InvalidRefreshToken 401 "invalid_refresh_token" "The refresh token is not valid";
+    Forbidden 403 "forbidden" "This role may not do that";
+    NotFound 404 "not_found" "There is no such resource";
+    MethodNotAllowed 405 "method_not_allowed" "The resource does not know this method";
+    Conflict 409 "conflict" "The resource exists or has changed";
+    PayloadTooLarge 413 "payload_too_large" "The body is too large";
+    UnsupportedMediaType 415 "unsupported_media_type" "The body has the wrong media type";
+    Invalid 422 "validation_failed" "The body is not valid";
+    IdempotencyMismatch 422 "idempotency_key_reused" "The key was used with another body";
+    Internal 500 "internal_error" "Something broke on our side";
+    Unavailable 503 "unavailable" "A part of the service cannot be reached";
+    NotConfigured 503 "not_configured" "The service is not configured for this";
+}
+
+/// An error on its way to the client: public code and detail, private cause.
+#[derive(Debug)]
+pub struct Problem {
+    pub code: Code,
+    pub detail: String,
+    pub errors: Vec<FieldError>,
+    pub headers: Vec<(&'static str, String)>,
+    /// Logged once at the boundary, never sent.
+    pub cause: Option<String>,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
+    }
+
+    /// 422 with one pointer for each thing that is wrong.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", pointer_or_body(&one.pointer), one.detail),
+            many => format!("{} fields are not valid; see errors", many.len()),
+        };
+        Self { errors, ..Self::new(Code::Invalid, detail) }
+    }
+
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, detail)
+    }
+
+    /// Opaque: the client learns nothing but the request id.
+    pub fn internal(cause: impl Into<String>) -> Self {
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(Code::Internal, "the cause is in the log under this request id")
+        }
+    }
+
+    pub fn unavailable(cause: impl Into<String>) -> Self {
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(Code::Unavailable, "a part of the service did not answer; try again")
+        }
+        .with_header("retry-after", "2")
+    }
+
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// `instance` is the path that was asked.
+    pub fn into_reply(self, instance: &str, request_id: &str) -> Reply {
+        let errors = self
+            .errors
+            .into_iter()
+            .map(|error| ProblemField {
+                pointer: format!("#{}", error.pointer),
+                detail: error.detail,
+            })
+            .collect();
+        let body = ProblemOut {
+            type_: type_uri(self.code),
+            title: self.code.title().to_owned(),
+            status: self.code.status(),
+            detail: self.detail,
+            instance: instance.to_owned(),
+            code: self.code.code().to_owned(),
+            request_id: request_id.to_owned(),
+            errors,
+        };
+        let status = StatusCode::from_u16(self.code.status());
+        let mut reply = Reply::json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body);
+        reply.set("content-type", "application/problem+json");
+        for (name, value) in self.headers {
+            reply.set(name, value);
+        }
+        reply
+    }
+}
+
+fn type_uri(code: Code) -> String {
+    format!("urn:problem-type:devskyy:{}", code.code())
+}
+
+fn pointer_or_body(pointer: &str) -> &str {
+    if pointer.is_empty() { "body" } else { pointer }
+}
+
+/// A dependency that failed in passing is a 503 the client may repeat; any
+/// other failure of the platform is a defect of ours.
+impl From<platform::Error> for Problem {
+    fn from(error: platform::Error) -> Self {
+        match error.kind {
+            platform::ErrorKind::Timeout | platform::ErrorKind::Unavailable => {
+                Self::unavailable(error.to_string())
+            }
+            platform::ErrorKind::Constraint | platform::ErrorKind::Misuse => {
+                Self::internal(error.to_string())
+            }
+        }
+    }
+}
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Problem"))]
+pub struct ProblemOut {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// The path that was asked.
+    pub instance: String,
+    /// Stable, for programs.
+    pub code: String,
+    /// Quote it when you report a problem.
+    pub request_id: String,
+    /// What is wrong and where, one entry a field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ProblemField {
+    /// JSON Pointer (RFC 6901) in fragment form.
+    pub pointer: String,
+    pub detail: String,
+}

@@ -1,0 +1,274 @@
+//! GET `/deployment/readiness`: may this deployment serve production? Each
+//! check runs at the call; one that could not run says so and is never green.
+
+use super::app::{App, Cx};
+use super::openapi;
+use super::problem::Problem;
+use super::reply::{API_HEADERS, Reply};
+use super::status::{ComponentState, cron};
+use crate::auth::bootstrap;
+use crate::domain::readiness::{Check, CheckStatus, report};
+use crate::domain::time::{MINUTE_MS, Timestamp};
+use crate::objects::board::{self, Snapshot};
+use crate::objects::partnership::{self, Command};
+use crate::platform::Error;
+use crate::store::job_runs::{self, TICK};
+use crate::store::{self, users};
+use ::http::StatusCode;
+
+/// What a check found, and what to do if it is not good.
+type Finding = (CheckStatus, String, Option<String>);
+
+const KV_TTL_S: u64 = 600;
+
+/// Headers that every reply must carry.
+const SECURITY_HEADERS: &[&str] = &[
+    "strict-transport-security",
+    "x-content-type-options",
+    "x-frame-options",
+    "referrer-policy",
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
+    "x-permitted-cross-domain-policies",
+    "x-dns-prefetch-control",
+    "cache-control",
+];
+
+pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
+    let app = &cx.app;
+    let platform = &app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    let (migrations, kv, board, tick, rotated) = futures::join!(
+        store::applied_migrations(&platform.database),
+        kv_round_trip(app, cx.now),
+        board::snapshot(platform, tenant_id),
+        job_runs::last(&platform.database, TICK),
+        users::has_bootstrap_password(&platform.database),
+    );
+    let objects = objects(&cx, tenant_id, &board).await;
+    let mut reply = Reply::empty(StatusCode::OK);
+    let findings = [
+        ("signing_key", signing_key(app)),
+        ("migrations", migrations_at_head(migrations)),
+        ("kv_round_trip", kv),
+        ("objects", objects),
+        ("cron", cron_ran(tick, cx.now)),
+        ("cors", cors(app)),
+        ("security_headers", security_headers(&reply)),
+        ("bootstrap_secret", bootstrap_secret(app, rotated)),
+        ("loopback_probes", loopback_probes(app)),
+        ("partnership_data", partnership_data(&board)),
+        ("openapi", openapi_matches(app)),
+    ];
+    let checks = findings
+        .into_iter()
+        .map(|(name, (status, message, recommendation))| {
+            let checked_at = (status != CheckStatus::NotRun).then_some(cx.now);
+            (name, Check { status, message, checked_at }, recommendation)
+        })
+        .collect();
+    let body = Reply::ok(&report(checks, cx.now));
+    reply.headers = body.headers;
+    reply.body = body.body;
+    Ok(reply)
+}
+
+fn pass(message: impl Into<String>) -> Finding {
+    (CheckStatus::Pass, message.into(), None)
+}
+
+fn warning(message: impl Into<String>, todo: &str) -> Finding {
+    (CheckStatus::Warning, message.into(), Some(todo.to_owned()))
+}
+
+fn fail(message: impl Into<String>, todo: &str) -> Finding {
+    (CheckStatus::Fail, message.into(), Some(todo.to_owned()))
+}
+
+/// What the check needs could not be had.
+fn not_run(what: &str, error: &Error) -> Finding {
+    let message = format!("not run: {what} did not answer ({:?})", error.kind);
+    (CheckStatus::NotRun, message, Some(format!("see why {what} does not answer")))
+}
+
+fn signing_key(app: &App) -> Finding {
+    match app.verifier.keys() {
+        Err(defect) => fail(defect.to_string(), "set SIGNING_KEY: make signing-key prints one"),
+        Ok(keys) if keys.is_development() => fail(
+            "SIGNING_KEY is a development key",
+            "set a production SIGNING_KEY: make signing-key prints one",
+        ),
+        Ok(_) => pass("SIGNING_KEY is present and not the development one"),
+    }
+}
+
+fn migrations_at_head(applied: Result<Vec<String>, Error>) -> Finding {
+    let applied = match applied {
+        Ok(applied) => applied,
+        Err(error) => {
+            return fail(
+                format!("the migrations of D1 cannot be read ({:?})", error.kind),
+                "apply the migrations: wrangler d1 migrations apply devskyy --remote",
+            );
+        }
+    };
+    let missing: Vec<&str> = store::MIGRATIONS
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !applied.iter().any(|done| done == name))
+        .collect();
+    if missing.is_empty() {
+        pass(format!("D1 answered and holds all {} migrations", store::MIGRATIONS.len()))
+    } else {
+        fail(
+            format!("missing in D1: {}", missing.join(", ")),
+            "apply the migrations: wrangler d1 migrations apply devskyy --remote",
+        )
+    }
+}
+
+/// KV takes one write a second per key, so a value written within the last
+/// minute is only read.
+async fn kv_round_trip(app: &App, now: Timestamp) -> Finding {
+    let kv = &app.platform.kv;
+    let minute = now.floor_to(MINUTE_MS).to_rfc3339();
+    match kv.get(store::SELF_CHECK_KEY).await {
+        Err(error) => return fail(unreachable("KV", &error), "check the KV binding"),
+        Ok(Some(written)) if written == minute => {
+            return pass(format!("read what was written at {minute}"));
+        }
+        Ok(_) => {}
+    }
+    if let Err(error) = kv.put(store::SELF_CHECK_KEY, &minute, KV_TTL_S).await {
+        return fail(unreachable("KV, writing", &error), "check the KV binding");
+    }
+    match kv.get(store::SELF_CHECK_KEY).await {
+        Ok(Some(read)) if read == minute => pass(format!("wrote and read back at {minute}")),
+        // Other values are what KV promises: a change may show a minute later.
+        Ok(_) => pass("wrote, and read an earlier value, as KV may"),
+        Err(error) => fail(unreachable("KV, reading back", &error), "check the KV binding"),
+    }
+}
+
+fn unreachable(what: &str, error: &Error) -> String {
+    format!("{what}: no answer ({:?})", error.kind)
+}
+
+async fn objects(cx: &Cx, tenant_id: &str, board: &Result<Snapshot, Error>) -> Finding {
+    let todo = "check the Durable Object bindings and migrations of wrangler.toml";
+    let board = match board {
+        Ok(board) => board,
+        Err(error) => return fail(unreachable("the board", error), todo),
+    };
+    let Some(first) = board.summaries.first() else {
+        return (
+            CheckStatus::NotRun,
+            "not run: the board answered, but there is no partnership to ask".to_owned(),
+            Some("add a partnership".to_owned()),
+        );
+    };
+    let id = &first.definition.id;
+    match partnership::call(&cx.app.platform, tenant_id, id, &Command::Ping).await {
+        Ok(_) => pass(format!("the board and {id} answered")),
+        Err(error) => fail(unreachable(id, &error), todo),
+    }
+}
+
+fn cron_ran(tick: Result<Option<job_runs::JobRun>, Error>, now: Timestamp) -> Finding {
+    let tick = match tick {
+        Ok(tick) => tick,
+        Err(error) => return not_run("D1", &error),
+    };
+    let todo = "check the cron triggers of the deployed Worker and its log";
+    match cron(tick, now) {
+        (ComponentState::Operational, detail) => pass(detail),
+        (ComponentState::Degraded, detail) => warning(detail, todo),
+        (_, detail) => fail(detail, todo),
+    }
+}
+
+fn cors(app: &App) -> Finding {
+    let origins = &app.config.cors_origins;
+    if origins.iter().any(|origin| origin.contains('*')) {
+        return fail("CORS_ALLOWED_ORIGINS holds a *", "list every origin exactly");
+    }
+    let insecure: Vec<&str> =
+        origins.iter().map(String::as_str).filter(|o| !o.starts_with("https://")).collect();
+    if !insecure.is_empty() {
+        return warning(
+            format!("origins that are not https: {}", insecure.join(", ")),
+            "allow https origins only",
+        );
+    }
+    pass(match origins.len() {
+        0 => "no browser origin is allowed".to_owned(),
+        n => format!("{n} origins, each exact"),
+    })
+}
+
+fn security_headers(own: &Reply) -> Finding {
+    let missing: Vec<&str> =
+        SECURITY_HEADERS.iter().copied().filter(|name| own.header(name).is_none()).collect();
+    if missing.is_empty() && std::ptr::eq(own.constant, API_HEADERS) {
+        pass(format!("this reply carries all {}", SECURITY_HEADERS.len()))
+    } else {
+        fail(format!("missing on this reply: {}", missing.join(", ")), "mend http/reply.rs")
+    }
+}
+
+fn bootstrap_secret(app: &App, in_use: Result<bool, Error>) -> Finding {
+    let present = bootstrap::first_admin(&app.config).is_ok();
+    match in_use {
+        Err(error) => not_run("D1", &error),
+        Ok(true) => warning(
+            "the first admin still has the password of the deployment's secret",
+            "log in as the first admin and change the password, then delete the secret",
+        ),
+        Ok(false) if present => pass("the first admin's password was changed"),
+        Ok(false) => pass("the secret is removed and nobody has its password"),
+    }
+}
+
+fn loopback_probes(app: &App) -> Finding {
+    match (app.config.loopback_probes, app.config.environment.as_str()) {
+        (false, _) => pass("probes may go to public hosts only"),
+        (true, "development") => warning(
+            "probes may go to this machine: development only",
+            "set ALLOW_LOOPBACK_PROBES to false in production",
+        ),
+        (true, _) => fail(
+            "probes may go to this machine outside of development",
+            "set ALLOW_LOOPBACK_PROBES to false",
+        ),
+    }
+}
+
+fn partnership_data(board: &Result<Snapshot, Error>) -> Finding {
+    let summaries = match board {
+        Ok(board) => &board.summaries,
+        Err(error) => return not_run("the board", error),
+    };
+    let silent: Vec<&str> = summaries
+        .iter()
+        .filter(|summary| summary.newest.is_empty())
+        .map(|summary| summary.definition.id.as_str())
+        .collect();
+    match (summaries.len(), silent.is_empty()) {
+        (0, _) => warning("there is no partnership", "add a partnership"),
+        (n, true) => pass(format!("all {n} partnerships have observations")),
+        (_, false) => warning(
+            format!("no observation yet: {}", silent.join(", ")),
+            "wait for a tick, or check the probes of these partnerships",
+        ),
+    }
+}
+
+fn openapi_matches(app: &App) -> Finding {
+    match openapi::matches(app.routes) {
+        Ok(()) => pass(format!("/openapi.json describes all {} routes", app.routes.len())),
+        Err(difference) => fail(difference, "run make generate and deploy again"),
+    }
+}

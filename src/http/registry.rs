@@ -1,0 +1,624 @@
+//! The registry: POST `/partnerships`, PATCH and DELETE `/partnerships/{id}`,
+//! PUT `/partnerships/{id}/deliverables/{key}`.
+//!
+//! D1 holds what was agreed. After a write the partnership's object is told;
+//! should that message be lost, the minute tick brings it.
+
+use super::app::Cx;
+use super::boards::Evaluated;
+use super::partnerships::{render, render_deliverable, unknown_partnership};
+use super::problem::{Code, Problem};
+use super::reply::Reply;
+use crate::domain::deliverable::{self, Deliverable, DeliverableStatus};
+use crate::domain::id::check_slug;
+use crate::domain::kpi::Direction;
+use crate::domain::partnership::{
+    DEFAULT_PROBE_DEADLINE_MS, DEFAULT_PROBE_INTERVAL_S, Definition, KpiDefinition, Probe, Targets,
+};
+use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
+use crate::domain::validation::FieldError;
+use crate::log;
+use crate::objects::{board, partnership};
+use crate::platform::sql::Statement;
+use crate::store::activity::{self, Entry, Status};
+use crate::store::{registry, settings};
+use ::http::StatusCode;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeSet;
+
+/// Bounds of one tenant and one partnership: a board is read whole.
+const MAX_PARTNERSHIPS: usize = 100;
+const MAX_ALIASES: usize = 10;
+const MAX_PROBES: usize = 10;
+const MAX_KPIS: usize = 50;
+const MAX_DELIVERABLES: usize = 100;
+
+/// A change read a definition that somebody else then changed: read again and
+/// apply again, this often.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// A body that may hold the terms of an agreement beside fields of its own.
+/// (serde's `flatten` would lose the place of an error.)
+macro_rules! with_terms {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// Other names of the partnership, at most 10.
+            pub aliases: Option<Vec<String>>,
+            /// The partner's `summary.json` in the Statuspage form; null: none.
+            #[serde(default, deserialize_with = "present")]
+            pub status_page_url: Option<Option<String>>,
+            /// 0 to 100, above the floor; 99.9 for a new partnership.
+            pub availability_target_percent: Option<f64>,
+            /// 0 to 100; 95 for a new partnership.
+            pub availability_floor_percent: Option<f64>,
+            /// Agreed p95, 1 to 3,600,000 ms; null: nothing is agreed.
+            #[serde(default, deserialize_with = "present")]
+            pub latency_target_ms: Option<Option<f64>>,
+            /// Whether a degraded answer burns availability; false for a new
+            /// partnership.
+            pub degraded_counts_as_bad: Option<bool>,
+            /// At most 10.
+            pub probes: Option<Vec<ProbeIn>>,
+            /// At most 50.
+            pub kpis: Option<Vec<KpiDefinitionIn>>,
+            /// At most 100; one that stays in the list keeps its progress.
+            pub deliverables: Option<Vec<DeliverableDefinitionIn>>,
+        }
+
+        impl $name {
+            fn terms(&mut self) -> Terms {
+                Terms {
+                    aliases: self.aliases.take(),
+                    status_page_url: self.status_page_url.take(),
+                    availability_target_percent: self.availability_target_percent,
+                    availability_floor_percent: self.availability_floor_percent,
+                    latency_target_ms: self.latency_target_ms,
+                    degraded_counts_as_bad: self.degraded_counts_as_bad,
+                    probes: self.probes.take(),
+                    kpis: self.kpis.take(),
+                    deliverables: self.deliverables.take(),
+                }
+            }
+        }
+    };
+}
+
+with_terms! {
+    /// A new partnership.
+    PartnershipIn {
+        /// Lower-case letters, digits and `_`, 2 to 64 characters.
+        id: String,
+        /// 1 to 100 characters.
+        name: String,
+        /// Who the partner is, 1 to 100 characters.
+        partner: String,
+    }
+}
+
+with_terms! {
+    /// What changes; a field that is left out stays as it is, and a list
+    /// replaces the list before it.
+    PartnershipPatchIn {
+        /// 1 to 100 characters.
+        name: Option<String>,
+        /// 1 to 100 characters.
+        partner: Option<String>,
+    }
+}
+
+/// What is agreed and how it is checked, as far as a body said it.
+struct Terms {
+    aliases: Option<Vec<String>>,
+    status_page_url: Option<Option<String>>,
+    availability_target_percent: Option<f64>,
+    availability_floor_percent: Option<f64>,
+    latency_target_ms: Option<Option<f64>>,
+    degraded_counts_as_bad: Option<bool>,
+    probes: Option<Vec<ProbeIn>>,
+    kpis: Option<Vec<KpiDefinitionIn>>,
+    deliverables: Option<Vec<DeliverableDefinitionIn>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ProbeIn {
+    pub key: String,
+    /// An https URL that costs nothing to GET; no addresses, no credentials.
+    pub url: String,
+    /// 60 to 86,400 seconds; 60 if left out.
+    pub interval_s: Option<u32>,
+    /// 100 to 20,000 ms; 10,000 if left out.
+    pub deadline_ms: Option<u32>,
+    /// A slower answer is `degraded`; left out: none is too slow.
+    pub degraded_above_ms: Option<f64>,
+    pub enabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct KpiDefinitionIn {
+    pub name: String,
+    /// Above 0, in the unit.
+    pub target: f64,
+    /// 1 to 40 characters.
+    pub unit: String,
+    pub direction: Direction,
+    /// Above 0; 1 if left out.
+    pub weight: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeliverableDefinitionIn {
+    pub key: String,
+    pub due_date: Option<String>,
+    /// Above 0; 1 if left out.
+    pub weight: Option<f64>,
+}
+
+/// How far a deliverable is.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeliverableIn {
+    /// 0 to 100.
+    pub completion_percentage: f64,
+    /// `completed` needs 100 %.
+    pub status: DeliverableStatus,
+    /// Last day on which it is in time, such as 2026-03-31, UTC; null: none;
+    /// left out: as before.
+    #[serde(default, deserialize_with = "present")]
+    pub due_date: Option<Option<String>>,
+}
+
+/// Tells a field that is null from one that is left out.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+pub async fn create(cx: Cx) -> Result<Reply, Problem> {
+    let mut input: PartnershipIn = cx.request.json()?;
+    let terms = input.terms();
+    let platform = &cx.app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    let mut check = Check::new(&cx);
+    check.slug("/id", &input.id);
+    let settings = settings::current(&platform.database, tenant_id).await?;
+    let mut definition = Definition {
+        id: input.id,
+        name: input.name,
+        partner: input.partner,
+        aliases: Vec::new(),
+        status_page_url: None,
+        targets: Targets::default(),
+        probes: Vec::new(),
+        kpis: Vec::new(),
+        deliverables: Vec::new(),
+        settings: settings.map(|version| version.settings).unwrap_or_default(),
+        revision: 1,
+        created_at: cx.now,
+        updated_at: cx.now,
+    };
+    check.apply(&mut definition, terms);
+    check.finish()?;
+    let known = registry::all(&platform.database, tenant_id).await?;
+    if known.len() >= MAX_PARTNERSHIPS {
+        return Err(Problem::new(
+            Code::Conflict,
+            format!("a tenant may hold at most {MAX_PARTNERSHIPS} partnerships"),
+        ));
+    }
+    let statements = registry::insert(tenant_id, &definition)?;
+    write(&cx, statements, "partnership.created", &definition.id).await?;
+    tell(&cx, &definition).await;
+    let mut reply = reply_with(&cx, StatusCode::CREATED, &definition).await?;
+    let path = cx.route.path;
+    reply.set("location", format!("{path}/{}/status", definition.id));
+    Ok(reply)
+}
+
+pub async fn patch(cx: Cx) -> Result<Reply, Problem> {
+    // Parsed anew in each attempt, as applying it takes it apart.
+    cx.request.json::<PartnershipPatchIn>()?;
+    let definition = change(&cx, "partnership.changed", |definition| {
+        let mut input: PartnershipPatchIn = cx.request.json()?;
+        let terms = input.terms();
+        let mut check = Check::new(&cx);
+        if let Some(name) = input.name {
+            definition.name = name;
+        }
+        if let Some(partner) = input.partner {
+            definition.partner = partner;
+        }
+        check.apply(definition, terms);
+        check.finish()
+    })
+    .await?;
+    reply_with(&cx, StatusCode::OK, &definition).await
+}
+
+pub async fn put_deliverable(cx: Cx) -> Result<Reply, Problem> {
+    let input: DeliverableIn = cx.request.json()?;
+    let key = cx.param("key")?.to_owned();
+    let author = cx.caller()?.user_id().to_owned();
+    let mut check = Check::new(&cx);
+    check.range("/completion_percentage", input.completion_percentage, 0.0, 100.0);
+    if input.status == DeliverableStatus::Completed && input.completion_percentage < 100.0 {
+        check.refuse("/status", "completed needs a completion_percentage of 100");
+    }
+    if let Some(Some(day)) = &input.due_date {
+        check.day("/due_date", day);
+    }
+    check.finish()?;
+    check_slug(&key).map_err(|reason| Problem::not_found(format!("deliverable key: {reason}")))?;
+    let now = cx.now;
+    let definition = change(&cx, "deliverable.reported", |definition| {
+        let deliverables = &mut definition.deliverables;
+        if !deliverables.iter().any(|known| known.key == key) {
+            if deliverables.len() >= MAX_DELIVERABLES {
+                return Err(Problem::new(
+                    Code::Conflict,
+                    format!("a partnership may hold at most {MAX_DELIVERABLES} deliverables"),
+                ));
+            }
+            deliverables.push(Deliverable::new(&key));
+        }
+        for known in deliverables.iter_mut().filter(|known| known.key == key) {
+            known.completion_percentage = Some(input.completion_percentage);
+            known.status = Some(input.status);
+            if let Some(due_date) = &input.due_date {
+                known.due_date.clone_from(due_date);
+            }
+            // Finished once: saying so again does not make it late.
+            known.completed_at = (input.status == DeliverableStatus::Completed)
+                .then(|| known.completed_at.unwrap_or(now));
+            known.updated_at = Some(now);
+            known.updated_by = Some(author.clone());
+        }
+        Ok(())
+    })
+    .await?;
+    let stored = definition.deliverables.iter().find(|known| known.key == key);
+    let stored = stored.ok_or_else(|| Problem::internal("the deliverable was not stored"))?;
+    Ok(Reply::ok(&render_deliverable(stored)))
+}
+
+pub async fn retire(cx: Cx) -> Result<Reply, Problem> {
+    let platform = &cx.app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    let definition = load(&cx).await?;
+    let statements = registry::retire(tenant_id, &definition, cx.now);
+    write(&cx, statements, "partnership.retired", &definition.id).await?;
+    let removed = board::remove(platform, tenant_id, &definition.id, definition.revision + 1).await;
+    if let Err(error) = removed {
+        warn(&cx, "retired partnership still on the board", &error.to_string());
+    }
+    cx.app.boards.forget(tenant_id);
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Reads a definition, changes it, and stores it if nobody else did meanwhile.
+async fn change(
+    cx: &Cx,
+    event: &str,
+    apply: impl Fn(&mut Definition) -> Result<(), Problem>,
+) -> Result<Definition, Problem> {
+    let tenant_id = cx.caller()?.tenant_id();
+    let mut attempt = 1;
+    loop {
+        let mut definition = load(cx).await?;
+        apply(&mut definition)?;
+        definition.revision += 1;
+        definition.updated_at = cx.now;
+        let statements = registry::replace(tenant_id, &definition)?;
+        match write(cx, statements, event, &definition.id).await {
+            Ok(()) => {
+                tell(cx, &definition).await;
+                return Ok(definition);
+            }
+            Err(problem) if problem.code == Code::Conflict && attempt < MAX_ATTEMPTS => {
+                attempt += 1;
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+}
+
+async fn load(cx: &Cx) -> Result<Definition, Problem> {
+    let platform = &cx.app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    let name = cx.param("id")?;
+    if let Some(definition) = registry::find(&platform.database, tenant_id, name).await? {
+        return Ok(definition);
+    }
+    let board = cx.app.boards.snapshot(platform, tenant_id, cx.now).await?;
+    Err(unknown_partnership(&board, name))
+}
+
+/// Runs the statements and the line of activity as one batch.
+async fn write(
+    cx: &Cx,
+    mut statements: Vec<Statement>,
+    event: &str,
+    subject: &str,
+) -> Result<(), Problem> {
+    let platform = &cx.app.platform;
+    let caller = cx.caller()?;
+    let entry = Entry {
+        tenant_id: caller.tenant_id(),
+        actor: caller.user_id(),
+        event,
+        status: Status::Success,
+        subject,
+    };
+    statements.push(activity::insert(&platform.random, cx.now, &entry)?);
+    match platform.database.batch(statements).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_constraint(registry::ID_TAKEN) => Err(Problem::new(
+            Code::Conflict,
+            format!("there is, or was, a partnership {subject:?}; ids are not used again"),
+        )),
+        Err(error) if error.is_constraint(registry::NAME_TAKEN) => Err(Problem::new(
+            Code::Conflict,
+            "the id or one of the aliases is a name of another partnership",
+        )),
+        Err(error) if error.is_constraint(registry::REVISION_MOVED) => {
+            Err(Problem::new(Code::Conflict, "the partnership was changed meanwhile; try again"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells the object; what is lost here the next tick brings.
+async fn tell(cx: &Cx, definition: &Definition) {
+    let platform = &cx.app.platform;
+    let Ok(caller) = cx.caller() else { return };
+    let told = partnership::define(platform, caller.tenant_id(), definition.clone()).await;
+    if let Err(error) = told {
+        warn(cx, "definition not delivered to the object", &error.to_string());
+    }
+    cx.app.boards.forget(caller.tenant_id());
+}
+
+/// The partnership as it now stands: from the board where its object answered,
+/// else as one of which nothing is known.
+async fn reply_with(
+    cx: &Cx,
+    status: StatusCode,
+    definition: &Definition,
+) -> Result<Reply, Problem> {
+    let tenant_id = cx.caller()?.tenant_id();
+    let board = cx.app.boards.snapshot(&cx.app.platform, tenant_id, cx.now).await;
+    if let Ok(board) = &board
+        && let Some(known) = board.find(&definition.id)
+        && known.summary.definition.revision >= definition.revision
+    {
+        return Ok(Reply::json(status, &render(known, board.fetched_at)));
+    }
+    let unknown = Evaluated::unmeasured(definition.clone(), cx.now);
+    Ok(Reply::json(status, &render(&unknown, cx.now)))
+}
+
+fn warn(cx: &Cx, what: &str, cause: &str) {
+    log::warn(&cx.app.platform.log, cx.now, "devskyy.registry", what, cause);
+}
+
+/// Applies input to a definition and gathers all that is wrong with it.
+struct Check {
+    errors: Vec<FieldError>,
+    loopback: LoopbackPolicy,
+}
+
+impl Check {
+    fn new(cx: &Cx) -> Self {
+        let loopback = if cx.app.config.loopback_probes {
+            LoopbackPolicy::Allowed
+        } else {
+            LoopbackPolicy::Refused
+        };
+        Self { errors: Vec::new(), loopback }
+    }
+
+    fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+
+    fn refuse(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::new(pointer, detail));
+    }
+
+    fn apply(&mut self, definition: &mut Definition, terms: Terms) {
+        self.text("/name", &definition.name, 100);
+        self.text("/partner", &definition.partner, 100);
+        if let Some(aliases) = terms.aliases {
+            self.names("/aliases", MAX_ALIASES, aliases.iter().map(|alias| (String::new(), alias)));
+            if aliases.contains(&definition.id) {
+                self.refuse("/aliases", "the id is no alias");
+            }
+            definition.aliases = aliases;
+        }
+        if let Some(url) = terms.status_page_url {
+            if let Some(url) = &url {
+                self.url("/status_page_url", url);
+            }
+            definition.status_page_url = url;
+        }
+        self.targets(
+            definition,
+            &terms.availability_target_percent,
+            &terms.availability_floor_percent,
+        );
+        if let Some(latency_ms) = terms.latency_target_ms {
+            if let Some(latency_ms) = latency_ms {
+                self.range("/latency_target_ms", latency_ms, 1.0, 3_600_000.0);
+            }
+            definition.targets.latency_ms = latency_ms;
+        }
+        if let Some(counts) = terms.degraded_counts_as_bad {
+            definition.targets.degraded_counts_as_bad = counts;
+        }
+        if let Some(probes) = terms.probes {
+            definition.probes = self.probes(probes);
+        }
+        if let Some(kpis) = terms.kpis {
+            definition.kpis = self.kpis(kpis);
+        }
+        if let Some(deliverables) = terms.deliverables {
+            definition.deliverables = self.deliverables(deliverables, &definition.deliverables);
+        }
+    }
+
+    fn targets(&mut self, definition: &mut Definition, target: &Option<f64>, floor: &Option<f64>) {
+        let targets = &mut definition.targets;
+        targets.availability_percent = target.unwrap_or(targets.availability_percent);
+        targets.availability_floor_percent = floor.unwrap_or(targets.availability_floor_percent);
+        let (target, floor) = (targets.availability_percent, targets.availability_floor_percent);
+        self.range("/availability_target_percent", target, 0.0, 100.0);
+        self.range("/availability_floor_percent", floor, 0.0, 100.0);
+        if floor >= target {
+            self.refuse("/availability_floor_percent", "expected less than the target");
+        }
+    }
+
+    fn probes(&mut self, probes: Vec<ProbeIn>) -> Vec<Probe> {
+        let keys = probes.iter().map(|probe| ("/key".to_owned(), &probe.key));
+        self.names("/probes", MAX_PROBES, keys);
+        let mut checked = Vec::new();
+        for (index, probe) in probes.into_iter().enumerate() {
+            let place = format!("/probes/{index}");
+            self.url(&format!("{place}/url"), &probe.url);
+            let interval_s = probe.interval_s.unwrap_or(DEFAULT_PROBE_INTERVAL_S);
+            self.range(&format!("{place}/interval_s"), f64::from(interval_s), 60.0, 86_400.0);
+            let deadline_ms = probe.deadline_ms.unwrap_or(DEFAULT_PROBE_DEADLINE_MS);
+            self.range(&format!("{place}/deadline_ms"), f64::from(deadline_ms), 100.0, 20_000.0);
+            if let Some(limit) = probe.degraded_above_ms {
+                self.range(&format!("{place}/degraded_above_ms"), limit, 1.0, 20_000.0);
+            }
+            checked.push(Probe {
+                key: probe.key,
+                url: probe.url,
+                interval_s,
+                deadline_ms,
+                degraded_above_ms: probe.degraded_above_ms,
+                enabled: probe.enabled.unwrap_or(true),
+            });
+        }
+        checked
+    }
+
+    fn kpis(&mut self, kpis: Vec<KpiDefinitionIn>) -> Vec<KpiDefinition> {
+        self.names("/kpis", MAX_KPIS, kpis.iter().map(|kpi| ("/name".to_owned(), &kpi.name)));
+        let mut checked = Vec::new();
+        for (index, kpi) in kpis.into_iter().enumerate() {
+            let place = format!("/kpis/{index}");
+            if crate::domain::metrics::OBSERVED.contains(&kpi.name.as_str()) {
+                self.refuse(
+                    &format!("{place}/name"),
+                    "this name is a metric made from observations",
+                );
+            }
+            self.positive(&format!("{place}/target"), kpi.target);
+            self.text(&format!("{place}/unit"), &kpi.unit, 40);
+            let weight = kpi.weight.unwrap_or(1.0);
+            self.positive(&format!("{place}/weight"), weight);
+            checked.push(KpiDefinition {
+                name: kpi.name,
+                target: kpi.target,
+                unit: kpi.unit,
+                direction: kpi.direction,
+                weight,
+            });
+        }
+        checked
+    }
+
+    fn deliverables(
+        &mut self,
+        deliverables: Vec<DeliverableDefinitionIn>,
+        before: &[Deliverable],
+    ) -> Vec<Deliverable> {
+        let keys = deliverables.iter().map(|d| ("/key".to_owned(), &d.key));
+        self.names("/deliverables", MAX_DELIVERABLES, keys);
+        let mut checked = Vec::new();
+        for (index, deliverable) in deliverables.into_iter().enumerate() {
+            let place = format!("/deliverables/{index}");
+            if let Some(day) = &deliverable.due_date {
+                self.day(&format!("{place}/due_date"), day);
+            }
+            let weight = deliverable.weight.unwrap_or(1.0);
+            self.positive(&format!("{place}/weight"), weight);
+            let known = before.iter().find(|known| known.key == deliverable.key).cloned();
+            let known = known.unwrap_or_else(|| Deliverable::new(&deliverable.key));
+            checked.push(Deliverable { due_date: deliverable.due_date, weight, ..known });
+        }
+        checked
+    }
+
+    /// Slugs, all different, and not too many of them. Each comes with the
+    /// rest of its pointer behind the index.
+    fn names<'a>(
+        &mut self,
+        list: &str,
+        max: usize,
+        names: impl ExactSizeIterator<Item = (String, &'a String)>,
+    ) {
+        if names.len() > max {
+            self.refuse(list, format!("expected at most {max} entries"));
+        }
+        let mut seen = BTreeSet::new();
+        for (index, (rest, name)) in names.enumerate() {
+            let pointer = format!("{list}/{index}{rest}");
+            self.slug(&pointer, name);
+            if !seen.insert(name) {
+                self.refuse(&pointer, "stands in the list twice");
+            }
+        }
+    }
+
+    fn slug(&mut self, pointer: &str, text: &str) {
+        if let Err(reason) = check_slug(text) {
+            self.refuse(pointer, reason);
+        }
+    }
+
+    fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
+        let chars = text.chars().count();
+        if text.trim().is_empty() || chars > max_chars || text.chars().any(char::is_control) {
+            self.refuse(pointer, format!("expected 1 to {max_chars} printable characters"));
+        }
+    }
+
+    fn url(&mut self, pointer: &str, text: &str) {
+        if let Err(error) = ProbeUrl::parse(text, self.loopback) {
+            self.refuse(pointer, error.to_string());
+        }
+    }
+
+    fn day(&mut self, pointer: &str, text: &str) {
+        if let Err(reason) = deliverable::end_of_day(text) {
+            self.refuse(pointer, reason);
+        }
+    }
+
+    fn range(&mut self, pointer: &str, value: f64, low: f64, high: f64) {
+        if !(low..=high).contains(&value) {
+            self.refuse(pointer, format!("expected {low} to {high}"));
+        }
+    }
+
+    fn positive(&mut self, pointer: &str, value: f64) {
+        if !(value > 0.0 && value <= 1e15) {
+            self.refuse(pointer, "expected more than 0 and at most 1e15");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a row of the route table says.
+
+use super::{Cx, Reply};
+use crate::auth::permission::Permission;
+use crate::http::problem::Problem;
+use ::http::Method;
+use futures::future::LocalBoxFuture;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone; a token is neither needed nor looked at.
+    Public,
+    /// Anyone while `PUBLIC_HEALTH` is on; a token that is presented must be
+    /// valid and hold the permission, and then shows more.
+    PublicHealth(Permission),
+    /// Anyone with a valid token.
+    Authenticated,
+    /// A valid token whose role holds the permission.
+    Requires(Permission),
+}
+
+/// Which rate-limit budget a request draws from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitClass {
+    Default,
+    Decisions,
+    Login,
+    Ingest,
+    Documents,
+}
+
+impl LimitClass {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Decisions => "decisions",
+            Self::Login => "login",
+            Self::Ingest => "ingest",
+            Self::Documents => "documents",
+        }
+    }
+}
+
+/// What a request body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    None,
+    Json,
+    /// JSON, or the form encoding of OAuth 2.
+    JsonOrForm,
+}
+
+pub type HandlerFuture = LocalBoxFuture<'static, Result<Reply, Problem>>;
+pub type Handler = fn(Cx) -> HandlerFuture;
+
+/// One row of the route table.
+pub struct Route {
+    /// Stable name: log lines, OpenAPI `operationId`, examples.
+    pub id: &'static str,
+    pub method: Method,
+    /// Path with `{parameters}`.
+    pub path: &'static str,
+    pub summary: &'static str,
+    pub access: Access,
+    pub limit: LimitClass,
+    pub body: BodyKind,
+    pub request: Option<Shape>,
+    pub response: Option<Shape>,
+    /// Status of success.
+    pub status: u16,
+    /// Media types of success, the default first.
+    pub media: &'static [&'static str],
+    pub handler: Handler,
+}
+
+const JSON: &[&str] = &["application/json"];
+
+impl Route {
+    const fn new(
+        method: Method,
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self {
+            id,
+            method,
+            path,
+            summary,
+            access,
+            limit: LimitClass::Default,
+            body: BodyKind::None,
+            request: None,
+            response: None,
+            status: 200,
+            media: JSON,
+            handler,
+        }
+    }
+
+    pub const fn get(
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self::new(Method::GET, id, path, access, summary, handler)
+    }
+
+    pub const fn post(
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self::new(Method::POST, id, path, access, summary, handler)
+    }
+
+    pub const fn put(
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self::new(Method::PUT, id, path, access, summary, handler)
+    }
+
+    pub const fn patch(
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self::new(Method::PATCH, id, path, access, summary, handler)
+    }
+
+    pub const fn delete(
+        id: &'static str,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: Handler,
+    ) -> Self {
+        Self::new(Method::DELETE, id, path, access, summary, handler)
+    }
+
+    pub const fn limit(mut self, limit: LimitClass) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// A JSON body of this shape is required.
+    pub const fn takes<T: Described>(mut self) -> Self {
+        self.body = BodyKind::Json;
+        self.request = Some(Shape::of::<T>());
+        self
+    }
+
+    /// As [`Route::takes`], and the form encoding of OAuth 2 as well.
+    pub const fn takes_json_or_form<T: Described>(mut self) -> Self {
+        self.body = BodyKind::JsonOrForm;
+        self.request = Some(Shape::of::<T>());
+        self
+    }
+
+    pub const fn replies<T: Described>(mut self, status: u16) -> Self {
+        self.response = Some(Shape::of::<T>());
+        self.status = status;
+        self
+    }
+
+    /// Success has no body.
+    pub const fn replies_nothing(mut self) -> Self {
+        self.status = 204;
+        self.media = &[];
+        self
+    }
+
+    pub const fn media(mut self, media: &'static [&'static str]) -> Self {
+        self.media = media;
+        self
+    }
+}
+
+/// The schema of a wire type. Only the host writes the OpenAPI document, so
+/// the Worker carries no schema code.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use schemars::JsonSchema as Described;
+
+/// On wasm32 every type counts as described.
+#[cfg(target_arch = "wasm32")]
+pub trait Described {}
+#[cfg(target_arch = "wasm32")]
+impl<T> Described for T {}
+
+impl Shape {
+    #[cfg(not(target_arch = "wasm32"))]
+    const fn of<T: Described>() -> Self {
+        Self { schema: schemars::SchemaGenerator::subschema_for::<T> }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    const fn of<T: Described>() -> Self {
+        Self {}
+    }
+}

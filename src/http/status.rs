@@ -1,0 +1,220 @@
+//! GET `/status`: is each part of this service there, checked at this call.
+
+use super::app::Cx;
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::domain::metrics;
+use crate::domain::time::{MINUTE_MS, Timestamp};
+
+use crate::objects::board;
+use crate::objects::partnership::{self, Command};
+use crate::store::job_runs::{TICK, TICK_LATE_MS};
+use crate::store::{self, activity, job_runs};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+const RECENT_LINES: u32 = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentState {
+    Operational,
+    /// It answers, but not as it should.
+    Degraded,
+    Down,
+    /// There was nothing to ask it with.
+    Unknown,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct StatusOut {
+    /// The worst of the components whose state is known.
+    pub overall_status: ComponentState,
+    pub components: BTreeMap<String, ComponentState>,
+    /// What each check did and found.
+    pub component_details: BTreeMap<String, String>,
+    pub resource_usage: ResourceUsageOut,
+    /// The latest lines of the activity log, newest first.
+    pub recent_activity: Vec<ActivityOut>,
+    /// When the components were checked: this call.
+    pub last_check: Timestamp,
+    /// When the next tick is due.
+    pub next_check: Timestamp,
+}
+
+/// What can be measured from here; null where it cannot.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ResourceUsageOut {
+    /// Rows of each table of D1, all tenants.
+    pub d1_rows: Option<BTreeMap<String, u64>>,
+    pub d1_bytes: Option<u64>,
+    /// Raw observations that the tenant's objects keep right now.
+    pub observations_stored: Option<u64>,
+    /// Observations ever taken for the tenant.
+    pub observations_total: Option<u64>,
+    /// Bytes of the databases of the tenant's partnership objects.
+    pub object_bytes: Option<u64>,
+    /// Observations a minute over the last 24 h, all partnerships.
+    pub observations_per_minute: Option<f64>,
+    /// WebAssembly memory of the isolate that answered.
+    pub wasm_memory_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ActivityOut {
+    pub timestamp: Timestamp,
+    pub event: String,
+    /// `success`, `refused` or `failed`.
+    pub status: String,
+    /// A user's id, or `system`.
+    pub actor: String,
+    pub subject: String,
+}
+
+pub async fn status(cx: Cx) -> Result<Reply, Problem> {
+    let platform = &cx.app.platform;
+    let tenant_id = cx.caller()?.tenant_id();
+    // Six calls may wait for headers at once; these are at most five, and the
+    // rest follows.
+    let (rows, kv, board, tick, reachable) = futures::join!(
+        store::row_counts(&platform.database),
+        platform.kv.get(store::SELF_CHECK_KEY),
+        board::snapshot(platform, tenant_id),
+        job_runs::last(&platform.database, TICK),
+        partnership::control(platform, cx.app.config.control_targets.get(..2).unwrap_or_default()),
+    );
+    let lines = activity::recent(&platform.database, tenant_id, RECENT_LINES).await;
+    let summaries = board.as_ref().map(|board| board.summaries.as_slice()).unwrap_or_default();
+
+    let mut components = Components::default();
+    components.add("d1", &rows, "counted the rows of every table");
+    components.add("kv", &kv, "read a key");
+    components.add("board_object", &board, "fetched the board");
+    match summaries.first() {
+        None => {
+            components.set("partnership_object", ComponentState::Unknown, "no partnership to ask")
+        }
+        Some(first) => {
+            let id = &first.definition.id;
+            let pong = partnership::call(platform, tenant_id, id, &Command::Ping).await;
+            components.add("partnership_object", &pong, &format!("pinged {id}"));
+        }
+    }
+    let (state, detail) = cron(tick.ok().flatten(), cx.now);
+    components.set("cron", state, &detail);
+    components.set(
+        "outbound",
+        match reachable {
+            Some(true) => ComponentState::Operational,
+            Some(false) => ComponentState::Down,
+            None => ComponentState::Unknown,
+        },
+        match reachable {
+            Some(true) => "a control target answered",
+            Some(false) => "no control target answered: our own way out is cut",
+            None => "no control targets are configured",
+        },
+    );
+
+    let has_board = board.is_ok();
+    let stored = |of: fn(&crate::domain::partnership::Stored) -> u64| {
+        has_board.then(|| summaries.iter().map(|summary| of(&summary.stored)).sum())
+    };
+    Ok(Reply::ok(&StatusOut {
+        overall_status: components.overall(),
+        resource_usage: ResourceUsageOut {
+            d1_rows: rows.ok(),
+            d1_bytes: platform.database.size_bytes(),
+            observations_stored: stored(|stored| stored.observations),
+            observations_total: stored(|stored| stored.observations_total),
+            object_bytes: stored(|stored| stored.bytes),
+            observations_per_minute: stored_rate(summaries, cx.now).filter(|_| has_board),
+            wasm_memory_bytes: platform.wasm_memory_bytes(),
+        },
+        components: components.states,
+        component_details: components.details,
+        recent_activity: lines?
+            .into_iter()
+            .map(|line| ActivityOut {
+                timestamp: line.at,
+                event: line.event,
+                status: line.status,
+                actor: line.actor,
+                subject: line.subject,
+            })
+            .collect(),
+        last_check: cx.now,
+        next_check: cx.now.floor_to(MINUTE_MS).plus_ms(MINUTE_MS),
+    }))
+}
+
+fn stored_rate(summaries: &[crate::domain::partnership::Summary], now: Timestamp) -> Option<f64> {
+    let rates: Vec<f64> = summaries
+        .iter()
+        .flat_map(|summary| metrics::all(summary, now))
+        .filter(|(name, _)| name == "requests_per_minute")
+        .filter_map(|(_, detail)| detail.value)
+        .collect();
+    (!rates.is_empty()).then(|| metrics::round(rates.iter().sum()))
+}
+
+/// The state of cron, from the last run of the tick.
+pub fn cron(last: Option<job_runs::JobRun>, now: Timestamp) -> (ComponentState, String) {
+    let Some(run) = last else {
+        return (ComponentState::Down, "the tick has never run".to_owned());
+    };
+    let age_ms = now.since_ms(run.started_at);
+    let detail = format!(
+        "the tick last ran {} s ago, at {}, and {}",
+        age_ms / 1_000,
+        run.started_at,
+        if run.succeeded { "succeeded" } else { "failed" }
+    );
+    match (age_ms > TICK_LATE_MS, run.succeeded) {
+        (true, _) => (ComponentState::Down, detail),
+        (false, false) => (ComponentState::Degraded, detail),
+        (false, true) => (ComponentState::Operational, detail),
+    }
+}
+
+#[derive(Default)]
+struct Components {
+    states: BTreeMap<String, ComponentState>,
+    details: BTreeMap<String, String>,
+}
+
+impl Components {
+    fn set(&mut self, name: &str, state: ComponentState, detail: &str) {
+        self.states.insert(name.to_owned(), state);
+        self.details.insert(name.to_owned(), detail.to_owned());
+    }
+
+    fn add<T>(&mut self, name: &str, outcome: &Result<T, crate::platform::Error>, did: &str) {
+        match outcome {
+            Ok(_) => self.set(name, ComponentState::Operational, did),
+            // The cause is private; what was tried is not.
+            Err(error) => {
+                let detail = format!("could not do this: {did} ({:?})", error.kind);
+                self.set(name, ComponentState::Down, &detail);
+            }
+        }
+    }
+
+    fn overall(&self) -> ComponentState {
+        let has = |state| self.states.values().any(|known| *known == state);
+        let vital_down = ["d1", "board_object"]
+            .iter()
+            .all(|name| self.states.get(*name) == Some(&ComponentState::Down));
+        if vital_down {
+            ComponentState::Down
+        } else if has(ComponentState::Down) || has(ComponentState::Degraded) {
+            ComponentState::Degraded
+        } else {
+            ComponentState::Operational
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! EVERY CRON JOB: one table, one file a job.
+
+pub mod housekeeping;
+pub mod tick;
+
+use crate::config::Config;
+use crate::domain::time::Timestamp;
+use crate::log::{self, Event, Level};
+use crate::platform::Platform;
+use crate::store::job_runs::{self, JobRun};
+use futures::future::LocalBoxFuture;
+
+const DATASET: &str = "devskyy.job";
+
+/// What a job is given.
+pub struct JobContext<'a> {
+    pub platform: &'a Platform,
+    pub config: &'a Config,
+    /// The minute this run is for; cron may come late or twice.
+    pub scheduled_at: Timestamp,
+}
+
+/// What it did, for people, or why it failed.
+pub type JobOutcome = Result<String, String>;
+
+pub struct Schedule {
+    pub job: &'static str,
+    /// UTC, as in `wrangler.toml`.
+    pub cron: &'static str,
+    pub what: &'static str,
+    pub run: for<'a> fn(JobContext<'a>) -> LocalBoxFuture<'a, JobOutcome>,
+}
+
+pub static SCHEDULES: &[Schedule] = &[
+    Schedule {
+        job: tick::NAME,
+        cron: "* * * * *",
+        what: "every minute: probe what is due and refresh every summary",
+        run: |context| Box::pin(tick::run(context)),
+    },
+    Schedule {
+        job: housekeeping::NAME,
+        cron: "17 * * * *",
+        what: "every hour at minute 17: delete refresh tokens long past their end",
+        run: |context| Box::pin(housekeeping::run(context)),
+    },
+];
+
+/// Runs the job of this cron line and records how it went. Never fails: there
+/// is nobody to tell but the log and `/status`.
+pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
+    let now = || Timestamp::from_millis(platform.clock.now_ms());
+    let Some(schedule) = SCHEDULES.iter().find(|schedule| schedule.cron == cron) else {
+        log::warn(&platform.log, now(), DATASET, "no job for this cron line", cron);
+        return;
+    };
+    let config = Config::from_vars(&platform.vars);
+    let scheduled_at = Timestamp::from_millis(scheduled_at_ms);
+    let started_at = now();
+    let outcome = (schedule.run)(JobContext { platform, config: &config, scheduled_at }).await;
+    let finished_at = now();
+    let (succeeded, detail) = match outcome {
+        Ok(detail) => (true, detail),
+        Err(detail) => (false, detail),
+    };
+    let level = if succeeded { Level::Info } else { Level::Error };
+    let mut event = Event::new(finished_at, level, DATASET, &format!("job {}", schedule.job));
+    if !succeeded {
+        event = event.error("job_failed", &detail);
+    }
+    event.write(&platform.log);
+    // A private cause belongs into the log alone; the row is shown to people.
+    let detail = if succeeded { detail } else { "failed; the cause is in the log".to_owned() };
+    let run = JobRun {
+        job: schedule.job.to_owned(),
+        scheduled_at,
+        started_at,
+        finished_at,
+        succeeded,
+        detail,
+    };
+    if let Err(error) = job_runs::record(&platform.database, &run).await {
+        log::warn(&platform.log, now(), DATASET, "job run not recorded", &error.to_string());
+    }
+}

@@ -1,0 +1,86 @@
+//! EVERY DURABLE OBJECT: one file each, with its commands (an enum, JSON on
+//! the wire), its brain and the functions that call it.
+//!
+//! The brains know the platform only through `platform::Platform` and their
+//! own `ObjectStorage`; they run on workerd and in process alike.
+
+pub mod board;
+pub mod partnership;
+
+use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
+use std::rc::Rc;
+
+/// A class of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectClass {
+    Partnership,
+    Board,
+}
+
+/// What `wrangler.toml` must say of a class.
+pub struct ObjectKind {
+    pub class: ObjectClass,
+    pub binding: &'static str,
+    pub class_name: &'static str,
+    /// How an object of this class is named.
+    pub name_rule: &'static str,
+}
+
+pub const OBJECTS: &[ObjectKind] = &[
+    ObjectKind {
+        class: ObjectClass::Partnership,
+        binding: partnership::BINDING,
+        class_name: "PartnershipObject",
+        name_rule: "{tenant_id}/{partnership_id}",
+    },
+    ObjectKind {
+        class: ObjectClass::Board,
+        binding: board::BINDING,
+        class_name: "BoardObject",
+        name_rule: "{tenant_id}",
+    },
+];
+
+/// The running code of one object.
+pub enum Object {
+    Partnership(partnership::PartnershipObject),
+    Board(board::BoardObject),
+}
+
+impl Object {
+    pub fn new(
+        class: ObjectClass,
+        platform: Platform,
+        storage: ObjectStorage,
+    ) -> Result<Self, Error> {
+        Ok(match class {
+            ObjectClass::Partnership => {
+                Self::Partnership(partnership::PartnershipObject::new(platform, storage)?)
+            }
+            ObjectClass::Board => Self::Board(board::BoardObject::new(storage)?),
+        })
+    }
+
+    /// Carries out one command, JSON in and JSON out.
+    pub async fn handle(self: Rc<Self>, command: String) -> Result<String, Error> {
+        match &*self {
+            Self::Partnership(object) => {
+                let reply = object.handle(read(&command)?).await?;
+                write(&reply)
+            }
+            Self::Board(object) => object.handle(read(&command)?),
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::Misuse, format!("unreadable object message: {error}"))
+    })
+}
+
+fn write(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| {
+        Error::new(ErrorKind::Misuse, format!("unwritable object message: {error}"))
+    })
+}

@@ -1,0 +1,710 @@
+//! `PartnershipObject`, one per tenant and partnership: its observations, KPI
+//! values and rollups, the probes of its partner, and the summary it makes of
+//! all that and publishes to the board.
+//!
+//! SQLite calls are synchronous and code without an `await` is atomic, so each
+//! step below either happens whole or not at all; what an `await` separates
+//! must stand eviction in between.
+
+use super::{board, read, write};
+use crate::domain::observation::{Observation, Origin, RAW_RETENTION_MS};
+use crate::domain::partnership::{Definition, KpiValue, Probe, Stored, Summary};
+use crate::domain::rollup::{Counts, Grain, Rollup, WINDOW_MS, window_plan};
+use crate::domain::status_page::{self, StatusPageReading};
+use crate::domain::time::{DAY_MS, MINUTE_MS, Timestamp};
+use crate::domain::verdict::{self, RECENT, Verdict};
+use crate::log;
+use crate::platform::fetch::{OutboundReply, OutboundRequest};
+use crate::platform::sql::{Row, Value};
+use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub const BINDING: &str = "PARTNERSHIP";
+const DATASET: &str = "devskyy.partnership";
+
+/// Fetches in flight at once. Six connections may wait for headers in one
+/// invocation; one is left for the board.
+const MAX_IN_FLIGHT: usize = 5;
+
+/// Bytes read of a status page.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+const STATUS_PAGE_INTERVAL_MS: i64 = 5 * MINUTE_MS;
+const STATUS_PAGE_DEADLINE_MS: u32 = 10_000;
+const CONTROL_DEADLINE_MS: u32 = 5_000;
+
+/// A stored reply to an Idempotency-Key is kept this long.
+const IDEMPOTENCY_KEPT_MS: i64 = DAY_MS;
+
+/// Raw rows deleted in one tick, so that a tick stays short.
+const MAX_PRUNED_ROWS: i64 = 20_000;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// The registry changed.
+    Define { tenant_id: String, definition: Box<Definition> },
+    /// A minute has begun: probe what is due. Carries the definition, so that
+    /// a lost `Define` heals within a minute.
+    Tick {
+        tenant_id: String,
+        definition: Box<Definition>,
+        scheduled_at: Timestamp,
+        control_targets: Vec<String>,
+    },
+    /// A client pushed a batch of observations.
+    Observe {
+        rows: Vec<Observation>,
+        /// The reply to keep for a repetition of the same batch.
+        reply: serde_json::Value,
+        idempotency: Option<Idempotency>,
+    },
+    /// A client sent values of a KPI.
+    RecordKpi {
+        name: String,
+        author: String,
+        values: Vec<KpiPoint>,
+        reply: serde_json::Value,
+        idempotency: Option<Idempotency>,
+    },
+    /// Is anybody there?
+    Ping,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// Scoped by the caller to his tenant, user and route.
+    pub key: String,
+    pub payload_hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KpiPoint {
+    pub at: Timestamp,
+    pub value: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    Done,
+    /// Stored; `value` is the reply given, or the one kept from the first time.
+    Stored {
+        value: serde_json::Value,
+        replayed: bool,
+    },
+    /// The Idempotency-Key came with another payload before.
+    KeyReused,
+    /// Nobody has defined this partnership yet.
+    Undefined,
+    Ticked {
+        probes_run: u32,
+    },
+    Pong {
+        stored: Stored,
+    },
+}
+
+pub struct PartnershipObject {
+    platform: Platform,
+    storage: ObjectStorage,
+}
+
+impl PartnershipObject {
+    pub fn new(platform: Platform, storage: ObjectStorage) -> Result<Self, Error> {
+        for sql in [
+            "CREATE TABLE IF NOT EXISTS observations (
+                 id INTEGER PRIMARY KEY,
+                 at INTEGER NOT NULL,
+                 verdict TEXT NOT NULL,
+                 latency_ms REAL,
+                 origin TEXT NOT NULL,
+                 source TEXT NOT NULL
+             ) STRICT",
+            "CREATE INDEX IF NOT EXISTS observations_by_time ON observations (at)",
+            // conclusive: up + degraded + down, for coverage in SQL.
+            "CREATE TABLE IF NOT EXISTS rollups (
+                 grain TEXT NOT NULL,
+                 start INTEGER NOT NULL,
+                 origin TEXT NOT NULL,
+                 counts TEXT NOT NULL,
+                 conclusive INTEGER NOT NULL,
+                 sketch BLOB NOT NULL,
+                 PRIMARY KEY (grain, start, origin)
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS kpi_values (
+                 name TEXT NOT NULL,
+                 at INTEGER NOT NULL,
+                 value REAL NOT NULL,
+                 author TEXT NOT NULL,
+                 PRIMARY KEY (name, at)
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS slots (
+                 probe TEXT NOT NULL PRIMARY KEY,
+                 slot INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS idempotency (
+                 key TEXT NOT NULL PRIMARY KEY,
+                 payload_hash TEXT NOT NULL,
+                 reply TEXT NOT NULL,
+                 at INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS facts (
+                 name TEXT NOT NULL PRIMARY KEY,
+                 value TEXT NOT NULL
+             ) STRICT, WITHOUT ROWID",
+        ] {
+            storage.query(sql, &[])?;
+        }
+        Ok(Self { platform, storage })
+    }
+
+    pub async fn handle(&self, command: Command) -> Result<Reply, Error> {
+        match command {
+            Command::Define { tenant_id, definition } => {
+                self.storage.transaction(|| self.define(&tenant_id, &definition))?;
+                self.publish().await?;
+                Ok(Reply::Done)
+            }
+            Command::Tick { tenant_id, definition, scheduled_at, control_targets } => {
+                self.storage.transaction(|| {
+                    self.define(&tenant_id, &definition)?;
+                    self.prune()
+                })?;
+                let probes_run = self.probe(scheduled_at, &control_targets).await?;
+                self.publish().await?;
+                Ok(Reply::Ticked { probes_run })
+            }
+            Command::Observe { rows, reply, idempotency } => {
+                self.take(reply, idempotency, || self.observe(&rows)).await
+            }
+            Command::RecordKpi { name, author, values, reply, idempotency } => {
+                self.take(reply, idempotency, || self.record_kpi(&name, &author, &values)).await
+            }
+            Command::Ping => Ok(Reply::Pong { stored: self.stored()? }),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.platform.clock.now_ms())
+    }
+
+    // ---- the definition ----
+
+    /// Keeps the definition unless a newer one is here already.
+    fn define(&self, tenant_id: &str, definition: &Definition) -> Result<(), Error> {
+        if self.definition()?.is_some_and(|known| known.revision > definition.revision) {
+            return Ok(());
+        }
+        self.set_fact("tenant_id", &tenant_id)?;
+        self.set_fact("definition", definition)
+    }
+
+    fn definition(&self) -> Result<Option<Definition>, Error> {
+        self.fact("definition")
+    }
+
+    // ---- taking what clients send ----
+
+    /// Runs `work` and keeps `reply`, both or neither; a repetition of the same
+    /// request gets the kept reply and changes nothing.
+    async fn take(
+        &self,
+        reply: serde_json::Value,
+        idempotency: Option<Idempotency>,
+        work: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        if self.definition()?.is_none() {
+            return Ok(Reply::Undefined);
+        }
+        if let Some(idempotency) = &idempotency
+            && let Some(earlier) = self.earlier_reply(idempotency)?
+        {
+            return Ok(earlier);
+        }
+        self.storage.transaction(|| {
+            if let Some(Idempotency { key, payload_hash }) = &idempotency {
+                self.storage.query(
+                    "INSERT INTO idempotency (key, payload_hash, reply, at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (key) DO UPDATE SET payload_hash = excluded.payload_hash,
+                         reply = excluded.reply, at = excluded.at",
+                    &[
+                        key.as_str().into(),
+                        payload_hash.as_str().into(),
+                        write(&reply)?.into(),
+                        self.now().millis().into(),
+                    ],
+                )?;
+            }
+            work()
+        })?;
+        if let Err(error) = self.publish().await {
+            // The rows are safe; the next tick publishes them.
+            self.warn("summary not published", &error);
+        }
+        Ok(Reply::Stored { value: reply, replayed: false })
+    }
+
+    fn earlier_reply(&self, idempotency: &Idempotency) -> Result<Option<Reply>, Error> {
+        let rows = self.storage.query(
+            "SELECT payload_hash, reply FROM idempotency WHERE key = ?1 AND at > ?2",
+            &[
+                idempotency.key.as_str().into(),
+                self.now().plus_ms(-IDEMPOTENCY_KEPT_MS).millis().into(),
+            ],
+        )?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        if row.get::<String>("payload_hash")? != idempotency.payload_hash {
+            return Ok(Some(Reply::KeyReused));
+        }
+        Ok(Some(Reply::Stored { value: row.json("reply")?, replayed: true }))
+    }
+
+    /// Stores rows and adds them to the rollups of their own minute, hour and
+    /// day, in whatever order they come.
+    fn observe(&self, rows: &[Observation]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let values: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let (verdict, origin) = (row.verdict.name(), row.origin.name());
+                (row.at.millis(), verdict, row.latency_ms, origin, row.source.as_str())
+            })
+            .collect();
+        // One statement for the whole batch, whatever its length.
+        self.storage.query(
+            "INSERT INTO observations (at, verdict, latency_ms, origin, source)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS REAL), value ->> 3, value ->> 4
+             FROM json_each(?1)",
+            &[write(&values)?.into()],
+        )?;
+        let mut buckets: BTreeMap<(Grain, Timestamp, Origin), Rollup> = BTreeMap::new();
+        for row in rows {
+            for grain in Grain::ALL {
+                let start = row.at.floor_to(grain.width_ms());
+                let bucket = buckets.entry((grain, start, row.origin)).or_default();
+                bucket.add(row.verdict, row.latency_ms);
+            }
+        }
+        for ((grain, start, origin), added) in buckets {
+            self.add_to_rollup(grain, start, origin, added)?;
+        }
+        let rows = rows.len() as u64;
+        self.count("observations", |kept| kept.saturating_add(rows))?;
+        self.count("observations_total", |total| total.saturating_add(rows))
+    }
+
+    fn add_to_rollup(
+        &self,
+        grain: Grain,
+        start: Timestamp,
+        origin: Origin,
+        mut rollup: Rollup,
+    ) -> Result<(), Error> {
+        let key: [Value; 3] = [grain.name().into(), start.millis().into(), origin.name().into()];
+        let found = self.storage.query(
+            "SELECT counts, sketch FROM rollups WHERE grain = ?1 AND start = ?2 AND origin = ?3",
+            &key,
+        )?;
+        if let Some(row) = found.first() {
+            rollup.merge(&stored_rollup(row)?);
+        }
+        let counts = &rollup.counts;
+        let conclusive = counts.up + counts.degraded + counts.down;
+        let [grain, start, origin] = key;
+        self.storage.query(
+            "INSERT OR REPLACE INTO rollups (grain, start, origin, counts, conclusive, sketch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            &[
+                grain,
+                start,
+                origin,
+                write(counts)?.into(),
+                conclusive.into(),
+                rollup.sketch_bytes().into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// A value for the same instant replaces the one before.
+    fn record_kpi(&self, name: &str, author: &str, values: &[KpiPoint]) -> Result<(), Error> {
+        for point in values {
+            self.storage.query(
+                "INSERT OR REPLACE INTO kpi_values (name, at, value, author)
+                 VALUES (?1, ?2, ?3, ?4)",
+                &[name.into(), point.at.millis().into(), point.value.into(), author.into()],
+            )?;
+        }
+        Ok(())
+    }
+
+    // ---- probing ----
+
+    /// Probes what is due in the slot of `scheduled_at`; returns how many ran.
+    async fn probe(
+        &self,
+        scheduled_at: Timestamp,
+        control_targets: &[String],
+    ) -> Result<u32, Error> {
+        let Some(definition) = self.definition()? else { return Ok(0) };
+        // The slots are taken before the first fetch: a tick that comes twice,
+        // even while the first one waits, probes once.
+        let mut due = Vec::new();
+        for probe in definition.probes.iter().filter(|probe| probe.enabled) {
+            if self.take_slot(&probe.key, probe.slot(scheduled_at))? {
+                due.push(probe.clone());
+            }
+        }
+        let page = match &definition.status_page_url {
+            Some(url) => {
+                let slot = scheduled_at.millis() / STATUS_PAGE_INTERVAL_MS;
+                // A probe's key is a slug, so this name is free.
+                self.take_slot("@status_page", slot)?.then(|| url.clone())
+            }
+            None => None,
+        };
+        let (outcomes, reading) = futures::join!(
+            futures::stream::iter(due)
+                .map(|probe| self.probe_once(probe))
+                // One place is the status page's.
+                .buffer_unordered(MAX_IN_FLIGHT - 1)
+                .collect::<Vec<_>>(),
+            self.read_status_page(page),
+        );
+        let cut_off = !outcomes.is_empty()
+            && outcomes.iter().all(|outcome| outcome.verdict.is_none())
+            && !self.outside_is_reachable(control_targets).await;
+        let rows: Vec<Observation> =
+            outcomes.into_iter().map(|outcome| outcome.observation(cut_off)).collect();
+        let probes_run = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        self.storage.transaction(|| {
+            if let Some(reading) = &reading {
+                self.set_fact("status_page", reading)?;
+            }
+            self.observe(&rows)
+        })?;
+        Ok(probes_run)
+    }
+
+    /// True for the first who asks for this slot.
+    fn take_slot(&self, probe: &str, slot: i64) -> Result<bool, Error> {
+        let taken = self.storage.query(
+            "INSERT INTO slots (probe, slot) VALUES (?1, ?2)
+             ON CONFLICT (probe) DO UPDATE SET slot = excluded.slot WHERE excluded.slot > slot
+             RETURNING slot",
+            &[probe.into(), slot.into()],
+        )?;
+        Ok(!taken.is_empty())
+    }
+
+    async fn probe_once(&self, probe: Probe) -> ProbeOutcome {
+        let at = self.now();
+        let reply = self
+            .platform
+            .outbound
+            .get(OutboundRequest {
+                url: probe.url,
+                accept: "*/*",
+                deadline_ms: probe.deadline_ms,
+                max_body_bytes: 0,
+            })
+            .await;
+        let (verdict, latency_ms) = match reply {
+            Ok(OutboundReply::Answered { status, latency_ms, .. }) => (
+                Some(verdict::of_answer(status, latency_ms, probe.degraded_above_ms)),
+                Some(latency_ms),
+            ),
+            // No answer in HTTP: down, unless nothing at all can be reached.
+            Ok(OutboundReply::TimedOut | OutboundReply::Failed { .. }) => (None, None),
+            // The call could not even be made.
+            Err(error) => {
+                self.warn("probe cannot be sent", &error);
+                (Some(Verdict::ProbeInvalid), None)
+            }
+        };
+        ProbeOutcome { key: probe.key, at, verdict, latency_ms }
+    }
+
+    /// Whether any of the control targets answers in HTTP.
+    async fn outside_is_reachable(&self, targets: &[String]) -> bool {
+        control(&self.platform, targets).await != Some(false)
+    }
+
+    async fn read_status_page(&self, url: Option<String>) -> Option<StatusPageReading> {
+        let reply = self
+            .platform
+            .outbound
+            .get(OutboundRequest {
+                url: url?,
+                accept: "application/json",
+                deadline_ms: STATUS_PAGE_DEADLINE_MS,
+                max_body_bytes: MAX_BODY_BYTES,
+            })
+            .await;
+        let now = self.now();
+        Some(match reply {
+            Ok(OutboundReply::Answered { truncated: true, .. }) => {
+                StatusPageReading::failed("the page is longer than 64 KB", now)
+            }
+            Ok(OutboundReply::Answered { status: 200, body, .. }) => status_page::parse(&body, now),
+            Ok(OutboundReply::Answered { status, .. }) => {
+                StatusPageReading::failed(&format!("the page answered {status}"), now)
+            }
+            Ok(OutboundReply::TimedOut) => {
+                StatusPageReading::failed("the page did not answer in time", now)
+            }
+            Ok(OutboundReply::Failed { .. }) => {
+                StatusPageReading::failed("the page cannot be reached", now)
+            }
+            Err(error) => {
+                self.warn("status page cannot be asked", &error);
+                StatusPageReading::failed("the page cannot be asked", now)
+            }
+        })
+    }
+
+    // ---- what is known ----
+
+    async fn publish(&self) -> Result<(), Error> {
+        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
+        let Some(summary) = self.summary()? else { return Ok(()) };
+        board::publish(&self.platform, &tenant_id, summary).await
+    }
+
+    fn summary(&self) -> Result<Option<Summary>, Error> {
+        let Some(definition) = self.definition()? else { return Ok(None) };
+        let now = self.now();
+        let window_start = now.plus_ms(-WINDOW_MS).floor_to(MINUTE_MS);
+        let mut whole = Rollup::default();
+        let (mut from_probes, mut from_clients) = (0, 0);
+        for (grain, from, until) in window_plan(window_start, now) {
+            let rows = self.storage.query(
+                "SELECT origin, counts, sketch FROM rollups
+                 WHERE grain = ?1 AND start >= ?2 AND start < ?3",
+                &[grain.name().into(), from.millis().into(), until.millis().into()],
+            )?;
+            for row in &rows {
+                let rollup = stored_rollup(row)?;
+                match Origin::parse(&row.get::<String>("origin")?) {
+                    Some(Origin::Client) => from_clients += rollup.counts.total(),
+                    _ => from_probes += rollup.counts.total(),
+                }
+                whole.merge(&rollup);
+            }
+        }
+        let start = window_start.millis();
+        let covered_minutes = self.number(
+            "SELECT COUNT(DISTINCT start) AS number FROM rollups
+             WHERE grain = 'minute' AND start >= ?1 AND conclusive > 0",
+            &[start.into()],
+        )?;
+        let first = self
+            .storage
+            .query("SELECT MIN(at) AS at FROM observations WHERE at >= ?1", &[start.into()])?;
+        let first: Option<i64> = first.first().map_or(Ok(None), |row| row.get("at"))?;
+        Ok(Some(Summary {
+            computed_at: now,
+            window_start,
+            counts: whole.counts,
+            from_probes,
+            from_clients,
+            covered_minutes,
+            first_in_window: first.map(Timestamp::from_millis),
+            latency: whole.latency(),
+            newest: self.newest()?,
+            kpis: self.kpis()?,
+            status_page: self.fact("status_page")?.unwrap_or_else(StatusPageReading::not_run),
+            stored: self.stored()?,
+            definition,
+        }))
+    }
+
+    fn newest(&self) -> Result<Vec<(Timestamp, Verdict)>, Error> {
+        let rows = self.storage.query(
+            "SELECT at, verdict FROM observations ORDER BY at DESC, id DESC LIMIT ?1",
+            &[(RECENT as u64).into()],
+        )?;
+        rows.iter()
+            .map(|row| {
+                let verdict = Verdict::parse(&row.get::<String>("verdict")?);
+                Ok((Timestamp::from_millis(row.get("at")?), verdict.unwrap_or(Verdict::Unknown)))
+            })
+            .collect()
+    }
+
+    fn kpis(&self) -> Result<BTreeMap<String, KpiValue>, Error> {
+        // With a lone MAX, SQLite takes the other columns from its row.
+        let rows = self.storage.query(
+            "SELECT name, MAX(at) AS at, value, author, COUNT(*) AS n
+             FROM kpi_values GROUP BY name",
+            &[],
+        )?;
+        rows.iter()
+            .map(|row| {
+                let value = KpiValue {
+                    value: row.get("value")?,
+                    at: Timestamp::from_millis(row.get("at")?),
+                    author: row.get("author")?,
+                    n: row.get("n")?,
+                };
+                Ok((row.get("name")?, value))
+            })
+            .collect()
+    }
+
+    fn stored(&self) -> Result<Stored, Error> {
+        Ok(Stored {
+            observations: self.fact("observations")?.unwrap_or(0),
+            observations_total: self.fact("observations_total")?.unwrap_or(0),
+            bytes: self.storage.size_bytes()?,
+        })
+    }
+
+    /// Lets go of what is past its retention.
+    fn prune(&self) -> Result<(), Error> {
+        let now = self.now();
+        let raw_end: Value = now.plus_ms(-RAW_RETENTION_MS).millis().into();
+        let old = self.number(
+            "SELECT COUNT(*) AS number FROM
+             (SELECT 1 FROM observations WHERE at < ?1 ORDER BY at LIMIT ?2)",
+            &[raw_end.clone(), MAX_PRUNED_ROWS.into()],
+        )?;
+        if old > 0 {
+            self.storage.query(
+                "DELETE FROM observations WHERE id IN
+                 (SELECT id FROM observations WHERE at < ?1 ORDER BY at LIMIT ?2)",
+                &[raw_end, MAX_PRUNED_ROWS.into()],
+            )?;
+            self.count("observations", |kept| kept.saturating_sub(old))?;
+        }
+        for grain in Grain::ALL {
+            if let Some(kept_ms) = grain.retention_ms() {
+                self.storage.query(
+                    "DELETE FROM rollups WHERE grain = ?1 AND start < ?2",
+                    &[grain.name().into(), now.plus_ms(-kept_ms).millis().into()],
+                )?;
+            }
+        }
+        self.storage.query(
+            "DELETE FROM idempotency WHERE at <= ?1",
+            &[now.plus_ms(-IDEMPOTENCY_KEPT_MS).millis().into()],
+        )?;
+        Ok(())
+    }
+
+    // ---- small things ----
+
+    fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let rows = self.storage.query("SELECT value FROM facts WHERE name = ?1", &[name.into()])?;
+        rows.first().map(|row| row.json("value")).transpose()
+    }
+
+    fn set_fact(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        self.storage.query(
+            "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
+            &[name.into(), write(value)?.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Changes a counter kept as a fact: counting the rows would read them all.
+    fn count(&self, name: &str, change: impl FnOnce(u64) -> u64) -> Result<(), Error> {
+        let before: u64 = self.fact(name)?.unwrap_or(0);
+        self.set_fact(name, &change(before))
+    }
+
+    fn number(&self, sql: &str, values: &[Value]) -> Result<u64, Error> {
+        self.storage.query(sql, values)?.first().map_or(Ok(0), |row| row.get("number"))
+    }
+
+    fn warn(&self, what: &str, error: &Error) {
+        log::warn(&self.platform.log, self.now(), DATASET, what, &error.to_string());
+    }
+}
+
+struct ProbeOutcome {
+    key: String,
+    at: Timestamp,
+    /// `None`: no answer in HTTP.
+    verdict: Option<Verdict>,
+    latency_ms: Option<f64>,
+}
+
+impl ProbeOutcome {
+    fn observation(self, cut_off: bool) -> Observation {
+        let silent = if cut_off { Verdict::UnreachableFromUs } else { Verdict::Down };
+        Observation {
+            at: self.at,
+            verdict: self.verdict.unwrap_or(silent),
+            latency_ms: self.latency_ms,
+            origin: Origin::Probe,
+            source: self.key,
+        }
+    }
+}
+
+fn stored_rollup(row: &Row) -> Result<Rollup, Error> {
+    let counts: Counts = row.json("counts")?;
+    Rollup::from_stored(counts, &row.get::<Vec<u8>>("sketch")?)
+        .map_err(|reason| Error::new(ErrorKind::Misuse, format!("damaged sketch: {reason}")))
+}
+
+/// Whether any of the control targets answers in HTTP; `None` without targets.
+pub async fn control(platform: &Platform, targets: &[String]) -> Option<bool> {
+    let ask = |url: &String| {
+        platform.outbound.get(OutboundRequest {
+            url: url.clone(),
+            accept: "*/*",
+            deadline_ms: CONTROL_DEADLINE_MS,
+            max_body_bytes: 0,
+        })
+    };
+    let replies = futures::future::join_all(targets.iter().take(MAX_IN_FLIGHT).map(ask)).await;
+    (!replies.is_empty())
+        .then(|| replies.iter().any(|r| matches!(r, Ok(OutboundReply::Answered { .. }))))
+}
+
+// ---- calling a partnership ----
+
+/// The name of the object of a partnership.
+pub fn object_name(tenant_id: &str, partnership_id: &str) -> String {
+    format!("{tenant_id}/{partnership_id}")
+}
+
+pub async fn call(
+    platform: &Platform,
+    tenant_id: &str,
+    partnership_id: &str,
+    command: &Command,
+) -> Result<Reply, Error> {
+    let name = object_name(tenant_id, partnership_id);
+    read(&platform.objects.call(BINDING, &name, write(command)?).await?)
+}
+
+/// Tells every object of a tenant what the registry holds.
+pub async fn define_all(
+    platform: &Platform,
+    tenant_id: &str,
+    definitions: Vec<Definition>,
+) -> Result<(), Error> {
+    for definition in definitions {
+        define(platform, tenant_id, definition).await?;
+    }
+    Ok(())
+}
+
+pub async fn define(
+    platform: &Platform,
+    tenant_id: &str,
+    definition: Definition,
+) -> Result<(), Error> {
+    let id = definition.id.clone();
+    let definition = Box::new(definition);
+    let command = Command::Define { tenant_id: tenant_id.to_owned(), definition };
+    call(platform, tenant_id, &id, &command).await.map(|_| ())
+}

@@ -1,0 +1,111 @@
+//! Durable Objects in process: one SQLite each, one instance each until it is
+//! evicted, the code of the instance handed in by whoever builds the world.
+
+use super::database::{open, run, sql_error};
+use super::{Fault, Faults};
+use crate::platform::sql::{Row, Value};
+use crate::platform::{Error, ErrorKind};
+use futures::future::LocalBoxFuture;
+use rusqlite::Connection;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// An instance of some class of object: takes a command, gives a reply, both
+/// as JSON text.
+pub trait ObjectBody {
+    fn handle(self: Rc<Self>, command: String) -> LocalBoxFuture<'static, Result<String, Error>>;
+}
+
+/// Makes the instance of a class over its storage.
+pub type ObjectFactory = Rc<dyn Fn(&str, ObjectStorage) -> Result<Rc<dyn ObjectBody>, Error>>;
+
+type Address = (String, String);
+
+#[derive(Clone, Default)]
+pub struct Objects {
+    factory: Rc<RefCell<Option<ObjectFactory>>>,
+    storages: Rc<RefCell<HashMap<Address, ObjectStorage>>>,
+    instances: Rc<RefCell<HashMap<Address, Rc<dyn ObjectBody>>>>,
+    faults: Faults,
+}
+
+impl Objects {
+    /// Tells the world which code its objects run.
+    pub fn install(&self, factory: ObjectFactory) {
+        *self.factory.borrow_mut() = Some(factory);
+    }
+
+    /// Sends a command to the object of this class and name.
+    pub async fn call(&self, binding: &str, name: &str, command: String) -> Result<String, Error> {
+        let fault = self.faults.take(&format!("{binding}/{name} {command}"));
+        if fault == Some(Fault::Lost) {
+            return Err(Error::new(ErrorKind::Unavailable, "injected: object call lost"));
+        }
+        let instance = self.instance(binding, name)?;
+        let reply = instance.handle(command).await?;
+        if fault == Some(Fault::LandedButErrored) {
+            return Err(Error::new(ErrorKind::Unavailable, "injected: reply of the object lost"));
+        }
+        Ok(reply)
+    }
+
+    /// The next call whose `BINDING/name {command}` holds `needle` fails.
+    pub fn inject(&self, needle: &str, fault: Fault) {
+        self.faults.add(needle, fault);
+    }
+
+    /// Forgets every instance, as the platform does without notice; what was
+    /// stored stays.
+    pub fn evict_all(&self) {
+        self.instances.borrow_mut().clear();
+    }
+
+    fn instance(&self, binding: &str, name: &str) -> Result<Rc<dyn ObjectBody>, Error> {
+        let address = (binding.to_owned(), name.to_owned());
+        if let Some(instance) = self.instances.borrow().get(&address) {
+            return Ok(Rc::clone(instance));
+        }
+        let storage = match self.storages.borrow_mut().entry(address.clone()) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.get().clone(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(ObjectStorage::new()?).clone()
+            }
+        };
+        let factory = self.factory.borrow().clone();
+        let factory = factory
+            .ok_or_else(|| Error::new(ErrorKind::Misuse, "no code installed for the objects"))?;
+        let instance = factory(binding, storage)?;
+        self.instances.borrow_mut().insert(address, Rc::clone(&instance));
+        Ok(instance)
+    }
+}
+
+/// The SQLite of one object. Calls are synchronous, as on the platform.
+#[derive(Clone)]
+pub struct ObjectStorage(Rc<RefCell<Connection>>);
+
+impl ObjectStorage {
+    fn new() -> Result<Self, Error> {
+        Ok(Self(Rc::new(RefCell::new(open()?))))
+    }
+
+    pub fn query(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Error> {
+        run(&self.0.borrow(), sql, values).map(|applied| applied.rows)
+    }
+
+    /// Runs `work` so that all of its writes are kept, or none if it fails.
+    pub fn transaction<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.0.borrow().execute_batch("SAVEPOINT work").map_err(sql_error)?;
+        let outcome = work();
+        let end = if outcome.is_ok() { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
+        self.0.borrow().execute_batch(end).map_err(sql_error)?;
+        outcome
+    }
+
+    /// Bytes of this object's database.
+    pub fn size_bytes(&self) -> Result<u64, Error> {
+        let sql = "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
+        self.query(sql, &[])?.first().map_or(Ok(0), |row| row.get("bytes"))
+    }
+}

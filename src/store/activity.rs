@@ -1,0 +1,92 @@
+//! `activity`: who did what when. Append-only; triggers refuse anything else.
+
+use crate::domain::id::IdKind;
+use crate::domain::time::Timestamp;
+use crate::platform::sql::Statement;
+use crate::platform::{Database, Error, Random};
+
+/// The actor of what the system does by itself.
+pub const SYSTEM: &str = "system";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Success,
+    /// Somebody was turned away.
+    Refused,
+    Failed,
+}
+
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One line about to be written.
+pub struct Entry<'a> {
+    pub tenant_id: &'a str,
+    /// A user's id, or [`SYSTEM`].
+    pub actor: &'a str,
+    /// Such as `partnership.created`.
+    pub event: &'a str,
+    pub status: Status,
+    /// What it was done to.
+    pub subject: &'a str,
+}
+
+/// The line as a statement, to stand in one batch with what it tells of.
+pub fn insert(random: &Random, now: Timestamp, entry: &Entry<'_>) -> Result<Statement, Error> {
+    let id = super::new_id(random, IdKind::Activity, now)?;
+    Ok(Statement::new(
+        "INSERT INTO activity (id, tenant_id, at, actor, event, status, subject) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(id)
+    .bind(entry.tenant_id)
+    .bind(now.millis())
+    .bind(entry.actor)
+    .bind(entry.event)
+    .bind(entry.status.name())
+    .bind(entry.subject))
+}
+
+/// One line read back.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub at: Timestamp,
+    pub actor: String,
+    pub event: String,
+    pub status: String,
+    pub subject: String,
+}
+
+/// The latest lines of a tenant, newest first.
+pub async fn recent(database: &Database, tenant_id: &str, limit: u32) -> Result<Vec<Line>, Error> {
+    let rows = database
+        .query(
+            // Ids are UUIDv7, in the order of time; within a millisecond rowid
+            // tells which was first.
+            Statement::new(
+                "SELECT at, actor, event, status, subject FROM activity \
+                 WHERE tenant_id = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2",
+            )
+            .bind(tenant_id)
+            .bind(limit),
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Line {
+                at: Timestamp::from_millis(row.get("at")?),
+                actor: row.get("actor")?,
+                event: row.get("event")?,
+                status: row.get("status")?,
+                subject: row.get("subject")?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,50 @@
+//! `settings`: a tenant's settings, one row a version.
+
+use crate::domain::settings::Settings;
+use crate::domain::time::Timestamp;
+use crate::platform::sql::Statement;
+use crate::platform::{Database, Error, ErrorKind};
+
+pub struct Version {
+    pub version: i64,
+    pub settings: Settings,
+    pub author_id: String,
+    pub created_at: Timestamp,
+}
+
+/// The settings in force; `None` for a tenant that does not exist.
+pub async fn current(database: &Database, tenant_id: &str) -> Result<Option<Version>, Error> {
+    let rows = database
+        .query(
+            Statement::new(
+                "SELECT version, document, author_id, created_at FROM settings \
+                 WHERE tenant_id = ?1 ORDER BY version DESC LIMIT 1",
+            )
+            .bind(tenant_id),
+        )
+        .await?;
+    rows.first()
+        .map(|row| {
+            Ok(Version {
+                version: row.get("version")?,
+                settings: row.json("document")?,
+                author_id: row.get("author_id")?,
+                created_at: Timestamp::from_millis(row.get("created_at")?),
+            })
+        })
+        .transpose()
+}
+
+/// The first version of a new tenant.
+pub fn insert_first(tenant_id: &str, author_id: &str, now: Timestamp) -> Result<Statement, Error> {
+    let document = serde_json::to_string(&Settings::default())
+        .map_err(|error| Error::new(ErrorKind::Misuse, error.to_string()))?;
+    Ok(Statement::new(
+        "INSERT INTO settings (tenant_id, version, document, author_id, created_at) \
+         VALUES (?1, 1, ?2, ?3, ?4)",
+    )
+    .bind(tenant_id)
+    .bind(document)
+    .bind(author_id)
+    .bind(now.millis()))
+}

@@ -1,0 +1,13 @@
+//! The real router over `platform::native`: real migrations, frozen clock.
+#![cfg(not(target_arch = "wasm32"))]
+// Helpers of tests may panic too; clippy's own allowance covers test functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+mod bad_input;
+mod house;
+mod login;
+mod measuring;
+mod registry;
+mod routes;

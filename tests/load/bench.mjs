@@ -1,0 +1,121 @@
+// `make bench`: how fast the Worker answers, beside a Worker in JavaScript that gives one constant reply.
+// Absolute figures are of this machine; the ratio to the constant Worker of the same run is what lasts.
+//
+// BENCH_SECONDS (8) a target, BENCH_CONNECTIONS (32), BENCH_ROUNDS (2): each target is measured in every
+// round, forward in the first and backward in the second, so that a drift of the machine meets all alike.
+import { load, describe, together } from "./oha.mjs";
+import { integer, machine, ms, percent, publish, revision, setting, table } from "./report.mjs";
+import { BASE, get, observations, startApi, startConstant } from "./servers.mjs";
+
+const SECONDS = setting("BENCH_SECONDS", 8);
+const CONNECTIONS = setting("BENCH_CONNECTIONS", 32);
+const ROUNDS = setting("BENCH_ROUNDS", 2);
+const WARM_UP_SECONDS = 1;
+const MAX_FAILED_SHARE = 0.001;
+const INGEST_ROWS = 100;
+// An access token lives 15 minutes.
+const MAX_RUN_SECONDS = 13 * 60;
+
+const CONSTANT = "constant JS Worker";
+const DECISION = {
+  context: {
+    estimated_cost: 100000, expected_revenue: 350000, estimated_days: 90, technical_complexity: 3,
+    market_uncertainty: 2, resource_availability: 8, timeline_pressure: 3, revenue_impact: 1500000,
+  },
+};
+
+let api;
+let constant;
+try {
+  const facts = machine();
+  api = await startApi();
+  const example = await exampleReply();
+  constant = await startConstant(example);
+  const targets = listTargets();
+  const seconds = targets.length * (WARM_UP_SECONDS + SECONDS);
+  if (seconds > MAX_RUN_SECONDS) throw new Error(`${seconds} s are longer than an access token lives; lower BENCH_SECONDS`);
+
+  for (const target of targets) await load({ ...target, seconds: WARM_UP_SECONDS, connections: CONNECTIONS });
+  const results = new Map(targets.map(({ name }) => [name, []]));
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
+      process.stderr.write(`round ${round + 1} of ${ROUNDS}: ${target.name}\n`);
+      const before = target.server.cpuMs();
+      const run = await load({ ...target, seconds: SECONDS / ROUNDS, connections: CONNECTIONS });
+      results.get(target.name).push({ ...run, cpuMs: target.server.cpuMs() - before });
+    }
+  }
+  report(results, facts, example);
+} catch (error) {
+  console.error(`\nThe benchmark failed: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  await Promise.allSettled([api?.close(), constant?.close()]);
+}
+
+/** What the constant Worker answers: just what /health gives without a token, headers included. */
+async function exampleReply() {
+  const response = await fetch(`${api.url}${BASE}/health`);
+  const headers = Object.fromEntries(response.headers);
+  delete headers["content-length"]; // the runtime's own
+  delete headers.date;
+  return { headers, body: await response.text() };
+}
+
+function listTargets() {
+  const token = { authorization: `Bearer ${api.token}` };
+  const route = (name, path, more = {}) => ({ name, server: api, urls: [api.url + BASE + path], headers: token, ...more });
+  const post = (name, path, body) => {
+    const headers = { ...token, "content-type": "application/json" };
+    return route(name, path, { method: "POST", headers, body: JSON.stringify(body) });
+  };
+  return [
+    { name: CONSTANT, server: constant, urls: [`${constant.url}/`] },
+    route("GET /health, no token", "/health", { headers: {} }),
+    route("GET /health", "/health"),
+    route("GET /partnerships", "/partnerships"),
+    route("GET /metrics", "/metrics"),
+    post("POST /decisions", "/decisions", DECISION),
+    post(`POST observations, ${INGEST_ROWS} rows`, "/partnerships/research/observations", observations(INGEST_ROWS)),
+  ];
+}
+
+function report(results, facts, example) {
+  const described = [...results].map(([name, runs]) => {
+    const all = together(runs);
+    const cpu = runs.every(({ cpuMs }) => Number.isFinite(cpuMs)) ? runs.reduce((sum, { cpuMs }) => sum + cpuMs, 0) : NaN;
+    return { name, ...describe(all), cpuMicros: (1_000 * cpu) / all.requests.length };
+  });
+  const base = described.find(({ name }) => name === CONSTANT);
+  const ratio = (a, b) => (Number.isFinite(a / b) ? (a / b).toFixed(2) : "-");
+  const rows = described.map((one) => [
+    one.name,
+    integer(one.perSecond),
+    ratio(one.perSecond, base.perSecond),
+    ms(one.p50),
+    ms(one.p95),
+    ms(one.p99),
+    Number.isFinite(one.cpuMicros) ? integer(one.cpuMicros) : "-",
+    ratio(one.cpuMicros, base.cpuMicros),
+    percent(one.failedShare),
+  ]);
+  const head = ["", "requests/s", "to JS", "p50 ms", "p95 ms", "p99 ms", "CPU us", "to JS", "errors"];
+  const text = [
+    `Benchmark of ${new Date().toISOString().slice(0, 10)}, revision ${revision()}`,
+    ...facts,
+    `${CONNECTIONS} connections, each asks again as soon as it was answered; ${SECONDS} s a target in ${ROUNDS} rounds after a warm-up of ${WARM_UP_SECONDS} s.`,
+    "Both Workers under miniflare, without its proxy in front. The constant reply has the headers and body of",
+    `/health without a token: ${Object.keys(example.headers).length} headers, ${Buffer.byteLength(example.body)} bytes. With every connection busy, the`,
+    "times are mostly waiting for one's turn: connections / requests per second. CPU is that of the whole",
+    "runtime for one request; \"to JS\" is the ratio to the constant Worker.",
+    "",
+    table(head, rows),
+  ].join("\n");
+  publish("latest.txt", text);
+
+  for (const { name, failed, failedShare, reasons } of described) {
+    if (failedShare <= MAX_FAILED_SHARE) continue;
+    console.error(`${name}: ${failed} failed (${percent(failedShare)}): ${JSON.stringify(reasons)}`);
+    process.exitCode = 1;
+  }
+}
