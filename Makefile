@@ -47,7 +47,7 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets demo bench bench-contract test fmt fmt-check clippy unused \
+.PHONY: help setup rust-target docs-assets build dev secrets signing-key demo bench bench-contract test fmt fmt-check clippy unused \
 	generate check-generated test-native test-tools test-worker size deploy clean distclean
 
 help: ## list the targets
@@ -107,6 +107,9 @@ dev: build secrets ## run it on http://127.0.0.1:8787, local state, crons tickin
 
 secrets: setup ## make .dev.vars (local secrets) when there is none
 	@node tools/dev-secrets.mjs
+
+signing-key: setup ## print a fresh signing key for production
+	@node tools/signing-key.mjs
 
 demo: build ## show the API at work
 	node tools/demo.mjs

@@ -12,7 +12,7 @@ const MINUTE_MS = 60_000;
 // An isolate may serve a board this old; what a cron changed is seen by everybody after it.
 const BOARD_AGE_MS = 1_000;
 const TOO_LONG_MS = 60_000;
-const WIDTH = 116;
+const WIDTH = 120;
 const PROSE_WIDTH = 100;
 const MAX_TEXT_CHARS = 90;
 

@@ -7,6 +7,7 @@ use super::route::Route;
 use crate::auth::caller::{Caller, Verifier};
 use crate::config::Config;
 use crate::domain::time::Timestamp;
+use crate::log;
 use crate::platform::Platform;
 use ::http::Method;
 use std::rc::Rc;
@@ -34,6 +35,12 @@ impl App {
     pub fn new(platform: Platform, routes: &'static [Route]) -> Rc<Self> {
         let config = Config::from_vars(&platform.vars);
         let verifier = Verifier::new(&config);
+        if let Err(defect) = verifier.keys() {
+            // Said once per isolate; readiness and every login say it too.
+            let now = Timestamp::from_millis(platform.clock.now_ms());
+            let what = "nobody can log in: there is no usable signing key";
+            log::warn(&platform.log, now, "devskyy.start", what, &defect.to_string());
+        }
         let mut by_path: Vec<(&'static str, Vec<&'static Route>)> = Vec::new();
         for route in routes {
             match by_path.iter_mut().find(|(path, _)| *path == route.path) {

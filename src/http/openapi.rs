@@ -66,8 +66,9 @@ mod generator {
     use crate::http::problem::{Code, ProblemOut};
     use crate::http::route::{Access, BodyKind, LimitClass, Route, Shape};
     use ::http::Method;
-    use schemars::SchemaGenerator;
     use schemars::generate::{Contract, SchemaSettings};
+    use schemars::transform::RecursiveTransform;
+    use schemars::{Schema, SchemaGenerator};
     use serde::{Deserialize, Serialize};
     use serde_json::{Map, Value, json};
     use std::collections::BTreeMap;
@@ -119,28 +120,36 @@ set by hand, and the partners' answers were written beforehand. They say nothing
 partners. Lists and dictionaries of replies are cut to their first two entries; tokens are left \
 out.";
 
-    /// A route belongs to the first group whose needle its path holds.
-    const GROUPS: &[(&str, &str, &str)] = &[
-        ("/auth/users", "Users", "Who may log in, and in which role."),
-        ("/auth/", "Login", "Tokens, and the caller's own account."),
-        ("/jwks.json", "Login", ""),
-        ("/observations", "Ingest", "What clients measured and sent."),
-        ("/kpis/", "Ingest", ""),
-        ("/health", "Health and metrics", "How the partners are doing now."),
-        ("/metrics", "Health and metrics", ""),
-        (
-            "/partnerships",
-            "Partnerships",
-            "What was agreed with each partner and how far it is kept.",
-        ),
-        ("/decisions", "Decisions", "Whether an investment is worth it, and why."),
-        ("/docs", "Documentation", "What you are reading."),
-        ("/openapi.json", "Documentation", ""),
-        ("", "System", "The service itself."),
+    /// The groups, in the order of the page.
+    const TAGS: &[(&str, &str)] = &[
+        ("Health and metrics", "How the partners are doing now."),
+        ("Partnerships", "What was agreed with each partner and how far it is kept."),
+        ("Ingest", "What clients measured and sent."),
+        ("Decisions", "Whether an investment is worth it, and why."),
+        ("System", "The service itself."),
+        ("Login", "Tokens, and the caller's own account."),
+        ("Users", "Who may log in, and in which role."),
+        ("Documentation", "What you are reading."),
     ];
 
-    /// Parameters of paths: where the path holds the needle, this is what the
-    /// name means. The first that fits counts.
+    /// A route belongs to the group of the first text that its path holds.
+    const GROUPS: &[(&str, &str)] = &[
+        ("/health", "Health and metrics"),
+        ("/metrics", "Health and metrics"),
+        ("/observations", "Ingest"),
+        ("/kpis/", "Ingest"),
+        ("/partnerships", "Partnerships"),
+        ("/decisions", "Decisions"),
+        ("/auth/users", "Users"),
+        ("/auth/", "Login"),
+        ("/jwks.json", "Login"),
+        ("/docs", "Documentation"),
+        ("/openapi.json", "Documentation"),
+        ("", "System"),
+    ];
+
+    /// What a parameter means in paths that hold the text before it, and what
+    /// it looks like. The first that fits counts.
     const PARAMETERS: &[(&str, &str, &str, &str)] = &[
         ("/auth/users/", "id", "Id of the user.", "^usr_[0-9a-f-]{36}$"),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
@@ -205,14 +214,12 @@ out.";
     }
 
     fn tags(routes: &[Route]) -> Vec<Value> {
-        let described = GROUPS.iter().filter(|(_, tag, what)| {
-            !what.is_empty() && routes.iter().any(|route| group(route) == *tag)
-        });
-        described.map(|(_, tag, what)| json!({ "name": tag, "description": what })).collect()
+        let used = TAGS.iter().filter(|(tag, _)| routes.iter().any(|route| group(route) == *tag));
+        used.map(|(tag, what)| json!({ "name": tag, "description": what })).collect()
     }
 
     fn group(route: &Route) -> &'static str {
-        GROUPS.iter().find(|(needle, ..)| route.path.contains(needle)).map_or("", |(_, tag, _)| tag)
+        GROUPS.iter().find(|(text, _)| route.path.contains(text)).map_or("", |(_, tag)| tag)
     }
 
     fn operation(route: &Route, examples: &Examples, schemas: &mut Schemas) -> Value {
@@ -460,6 +467,19 @@ out.";
         })
     }
 
+    /// Lines of a comment become one line of text; and a field that is left
+    /// out is not always taken for null, so no schema says it is.
+    fn tidy(schema: &mut Schema) {
+        if schema.get("default").is_some_and(Value::is_null) {
+            schema.remove("default");
+        }
+        if let Some(Value::String(text)) = schema.get_mut("description") {
+            let paragraphs: Vec<_> =
+                text.split("\n\n").map(|part| part.replace('\n', " ")).collect();
+            *text = paragraphs.join("\n\n");
+        }
+    }
+
     /// The schemas of all wire types. What a request may leave out and what a
     /// reply always holds differ, so there is a generator for each.
     struct Schemas {
@@ -474,6 +494,7 @@ out.";
                     .with(|settings| {
                         settings.definitions_path = "/components/schemas".into();
                         settings.contract = contract;
+                        settings.transforms.push(Box::new(RecursiveTransform(tidy)));
                     })
                     .into_generator()
             };

@@ -17,13 +17,16 @@ const ROWS_PER_CALL = 500;
 export async function startApi() {
   if (!existsSync(join(PROJECT, "build/index.js"))) throw new Error("no build/index.js: run `make build` first");
   const { workerOptions, main } = readOptions(join(PROJECT, "wrangler.toml"));
-  // Files are served through one more Worker, which no measured route uses.
-  const { assets, ...options } = workerOptions;
+  // Files are served through one more Worker, which no measured route uses. The rules say how to find the
+  // modules of a Worker that is not built; this one is, and consists of just these two.
+  const { assets, modulesRules, ...options } = workerOptions;
   const server = await start({
     ...options,
-    modules: true,
     modulesRoot: dirname(main),
-    scriptPath: main,
+    modules: [
+      { type: "ESModule", path: main },
+      { type: "CompiledWasm", path: join(dirname(main), "index_bg.wasm") },
+    ],
     bindings: {
       ...options.bindings,
       ENVIRONMENT: "development",
