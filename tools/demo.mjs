@@ -106,7 +106,7 @@ async function demo() {
   const hits = partners.hits("cursor");
   await clock.repeat();
   check(hits === 1 && partners.hits("cursor") === 1, "a tick that comes twice probes once");
-  note(`the same cron event once more: the partner was called ${partners.hits("cursor")} time, not twice`);
+  note("the same cron event comes again: the partner is not called a second time");
 
   title("A client adds what its own gateway saw", "300 calls of the last five hours. Both sources count alike and are told apart.");
   const history = rows({ seed: 1, count: 300, everyMs: MINUTE_MS, newestAgoMs: MINUTE_MS, source: "gateway-eu", outcome: () => "up", median: 90 });

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::log;
 use crate::platform::Platform;
 use ::http::Method;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 /// Built once per isolate. What it keeps between requests are caches only:
@@ -20,6 +21,11 @@ pub struct App {
     pub routes: &'static [Route],
     pub verifier: Verifier,
     pub boards: Boards,
+    /// Whether the outside could be reached, and when that was tried.
+    pub control: Cell<Option<(Timestamp, Option<bool>)>>,
+    /// Whether the OpenAPI document describes the routes: the same for every
+    /// request of a build.
+    pub openapi_matches: OnceCell<Result<(), String>>,
     router: matchit::Router<Vec<&'static Route>>,
 }
 
@@ -55,7 +61,16 @@ impl App {
                 platform.log.write(&format!("route table: {path}: {error}"));
             }
         }
-        Rc::new(Self { platform, config, routes, verifier, boards: Boards::default(), router })
+        Rc::new(Self {
+            platform,
+            config,
+            routes,
+            verifier,
+            boards: Boards::default(),
+            control: Cell::new(None),
+            openapi_matches: OnceCell::new(),
+            router,
+        })
     }
 
     pub fn route(&self, method: &Method, path: &str) -> Matched {

@@ -2,18 +2,20 @@
 //! check runs at the call; one that could not run says so and is never green.
 
 use super::app::{App, Cx};
+use super::boards::Board;
 use super::openapi;
 use super::problem::Problem;
 use super::reply::{API_HEADERS, Reply};
 use super::status::{ComponentState, cron};
 use crate::domain::readiness::{Check, CheckStatus, report};
 use crate::domain::time::{MINUTE_MS, Timestamp};
-use crate::objects::board::{self, Snapshot};
+use crate::objects::board;
 use crate::objects::partnership::{self, Command};
 use crate::platform::Error;
 use crate::store::job_runs::{self, TICK};
 use crate::store::{self, users};
 use ::http::StatusCode;
+use std::rc::Rc;
 
 /// What a check found, and what to do if it is not good.
 type Finding = (CheckStatus, String, Option<String>);
@@ -40,13 +42,15 @@ pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
     let app = &cx.app;
     let platform = &app.platform;
     let tenant_id = cx.caller()?.tenant_id();
-    let (migrations, kv, board, tick, rotated) = futures::join!(
+    let board = app.boards.snapshot(platform, tenant_id, cx.now).await;
+    let (migrations, kv, pong, tick, rotated) = futures::join!(
         store::applied_migrations(&platform.database),
         kv_round_trip(app, cx.now),
-        board::snapshot(platform, tenant_id),
+        board::ping(platform, tenant_id),
         job_runs::last(&platform.database, TICK),
         users::has_bootstrap_password(&platform.database),
     );
+    let board = pong.and(board);
     let objects = objects(&cx, tenant_id, &board).await;
     let mut reply = Reply::empty(StatusCode::OK);
     let findings = [
@@ -159,20 +163,20 @@ fn unreachable(what: &str, error: &Error) -> String {
     format!("{what}: no answer ({:?})", error.kind)
 }
 
-async fn objects(cx: &Cx, tenant_id: &str, board: &Result<Snapshot, Error>) -> Finding {
+async fn objects(cx: &Cx, tenant_id: &str, board: &Result<Rc<Board>, Error>) -> Finding {
     let todo = "check the Durable Object bindings and migrations of wrangler.toml";
     let board = match board {
         Ok(board) => board,
         Err(error) => return fail(unreachable("the board", error), todo),
     };
-    let Some(first) = board.summaries.first() else {
+    let Some(first) = board.partnerships.first() else {
         return (
             CheckStatus::NotRun,
             "not run: the board answered, but there is no partnership to ask".to_owned(),
             Some("add a partnership".to_owned()),
         );
     };
-    let id = &first.definition.id;
+    let id = &first.summary.definition.id;
     match partnership::call(&cx.app.platform, tenant_id, id, &Command::Ping).await {
         Ok(_) => pass(format!("the board and {id} answered")),
         Err(error) => fail(unreachable(id, &error), todo),
@@ -246,17 +250,17 @@ fn loopback_probes(app: &App) -> Finding {
     }
 }
 
-fn partnership_data(board: &Result<Snapshot, Error>) -> Finding {
-    let summaries = match board {
-        Ok(board) => &board.summaries,
+fn partnership_data(board: &Result<Rc<Board>, Error>) -> Finding {
+    let known = match board {
+        Ok(board) => &board.partnerships,
         Err(error) => return not_run("the board", error),
     };
-    let silent: Vec<&str> = summaries
+    let silent: Vec<&str> = known
         .iter()
-        .filter(|summary| summary.newest.is_empty())
-        .map(|summary| summary.definition.id.as_str())
+        .filter(|partnership| partnership.summary.newest.is_empty())
+        .map(|partnership| partnership.summary.definition.id.as_str())
         .collect();
-    match (summaries.len(), silent.is_empty()) {
+    match (known.len(), silent.is_empty()) {
         (0, _) => warning("there is no partnership", "add a partnership"),
         (n, true) => pass(format!("all {n} partnerships have observations")),
         (_, false) => warning(
@@ -267,8 +271,8 @@ fn partnership_data(board: &Result<Snapshot, Error>) -> Finding {
 }
 
 fn openapi_matches(app: &App) -> Finding {
-    match openapi::matches(app.routes) {
+    match app.openapi_matches.get_or_init(|| openapi::matches(app.routes)) {
         Ok(()) => pass(format!("/openapi.json describes all {} routes", app.routes.len())),
-        Err(difference) => fail(difference, "run make generate and deploy again"),
+        Err(difference) => fail(difference.as_str(), "run make generate and deploy again"),
     }
 }

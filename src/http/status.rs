@@ -1,10 +1,12 @@
 //! GET `/status`: is each part of this service there, checked at this call.
 
 use super::app::Cx;
+use super::boards::Evaluated;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::domain::metrics;
-use crate::domain::time::{MINUTE_MS, Timestamp};
+use crate::domain::partnership::Stored;
+use crate::domain::time::{MINUTE_MS, SECOND_MS, Timestamp};
 
 use crate::objects::board;
 use crate::objects::partnership::{self, Command};
@@ -14,6 +16,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 const RECENT_LINES: u32 = 20;
+
+const CONTROL_KEPT_MS: i64 = 30 * SECOND_MS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
@@ -38,7 +42,8 @@ pub struct StatusOut {
     pub resource_usage: ResourceUsageOut,
     /// The latest lines of the activity log, newest first.
     pub recent_activity: Vec<ActivityOut>,
-    /// When the components were checked: this call.
+    /// When the components were checked: this call. (The outside is asked at
+    /// most every 30 s; its detail says when.)
     pub last_check: Timestamp,
     /// When the next tick is due.
     pub next_check: Timestamp,
@@ -78,28 +83,35 @@ pub struct ActivityOut {
 pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     let platform = &cx.app.platform;
     let tenant_id = cx.caller()?.tenant_id();
-    // Six calls may wait for headers at once; these are at most five, and the
-    // rest follows.
-    let (rows, kv, board, tick, reachable) = futures::join!(
+    let board = cx.app.boards.snapshot(platform, tenant_id, cx.now).await;
+    // Six calls may wait for headers at once; a control asks two.
+    let (rows, kv, pong, tick) = futures::join!(
         store::row_counts(&platform.database),
         platform.kv.get(store::SELF_CHECK_KEY),
-        board::snapshot(platform, tenant_id),
+        board::ping(platform, tenant_id),
         job_runs::last(&platform.database, TICK),
-        partnership::control(platform, cx.app.config.control_targets.get(..2).unwrap_or_default()),
     );
-    let lines = activity::recent(&platform.database, tenant_id, RECENT_LINES).await;
-    let summaries = board.as_ref().map(|board| board.summaries.as_slice()).unwrap_or_default();
+    let (lines, (control_at, reachable)) = futures::join!(
+        activity::recent(&platform.database, tenant_id, RECENT_LINES),
+        control(&cx),
+    );
+    let has_board = board.is_ok();
+    let known = board.as_ref().map(|board| board.partnerships.as_slice()).unwrap_or_default();
 
     let mut components = Components::default();
     components.add("d1", &rows, "counted the rows of every table");
     components.add("kv", &kv, "read a key");
-    components.add("board_object", &board, "fetched the board");
-    match summaries.first() {
+    components.add(
+        "board_object",
+        &pong.and(board.as_ref().map_err(Clone::clone)),
+        "fetched the board and pinged it",
+    );
+    match known.first() {
         None => {
             components.set("partnership_object", ComponentState::Unknown, "no partnership to ask")
         }
         Some(first) => {
-            let id = &first.definition.id;
+            let id = &first.summary.definition.id;
             let pong = partnership::call(platform, tenant_id, id, &Command::Ping).await;
             components.add("partnership_object", &pong, &format!("pinged {id}"));
         }
@@ -113,16 +125,15 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
             Some(false) => ComponentState::Down,
             None => ComponentState::Unknown,
         },
-        match reachable {
-            Some(true) => "a control target answered",
-            Some(false) => "no control target answered: our own way out is cut",
-            None => "no control targets are configured",
+        &match reachable {
+            Some(true) => format!("a control target answered at {control_at}"),
+            Some(false) => format!("no control target answered at {control_at}: we are cut off"),
+            None => "no control targets are configured".to_owned(),
         },
     );
 
-    let has_board = board.is_ok();
-    let stored = |of: fn(&crate::domain::partnership::Stored) -> u64| {
-        has_board.then(|| summaries.iter().map(|summary| of(&summary.stored)).sum())
+    let stored = |of: fn(&Stored) -> u64| {
+        has_board.then(|| known.iter().map(|partnership| of(&partnership.summary.stored)).sum())
     };
     Ok(Reply::ok(&StatusOut {
         overall_status: components.overall(),
@@ -132,7 +143,7 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
             observations_stored: stored(|stored| stored.observations),
             observations_total: stored(|stored| stored.observations_total),
             object_bytes: stored(|stored| stored.bytes),
-            observations_per_minute: stored_rate(summaries, cx.now).filter(|_| has_board),
+            observations_per_minute: observation_rate(known, cx.now),
             wasm_memory_bytes: platform.wasm_memory_bytes(),
         },
         components: components.states,
@@ -152,10 +163,26 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     }))
 }
 
-fn stored_rate(summaries: &[crate::domain::partnership::Summary], now: Timestamp) -> Option<f64> {
-    let rates: Vec<f64> = summaries
+/// Whether the outside can be reached from here, and when that was tried.
+///
+/// The targets belong to others, so an isolate asks them at most every 30 s
+/// however often it is asked itself.
+async fn control(cx: &Cx) -> (Timestamp, Option<bool>) {
+    if let Some((at, reachable)) = cx.app.control.get()
+        && cx.now.since_ms(at) < CONTROL_KEPT_MS
+    {
+        return (at, reachable);
+    }
+    let targets = cx.app.config.control_targets.get(..2).unwrap_or(&cx.app.config.control_targets);
+    let reachable = partnership::control(&cx.app.platform, targets).await;
+    cx.app.control.set(Some((cx.now, reachable)));
+    (cx.now, reachable)
+}
+
+fn observation_rate(known: &[Evaluated], now: Timestamp) -> Option<f64> {
+    let rates: Vec<f64> = known
         .iter()
-        .flat_map(|summary| metrics::all(summary, now))
+        .flat_map(|partnership| metrics::all(&partnership.summary, now))
         .filter(|(name, _)| name == "requests_per_minute")
         .filter_map(|(_, detail)| detail.value)
         .collect();

@@ -4,7 +4,7 @@
 use super::{read, write};
 use crate::domain::partnership::Summary;
 use crate::domain::time::{MINUTE_MS, Timestamp};
-use crate::platform::{Error, ObjectStorage, Platform};
+use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::cell::RefCell;
@@ -15,11 +15,19 @@ pub const BINDING: &str = "BOARD";
 /// clock skew.
 const REVOCATION_KEPT_MS: i64 = 17 * MINUTE_MS;
 
+/// (Externally tagged: serde would buffer every message of an internally
+/// tagged enum before reading it.)
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// A partnership tells what it knows.
-    Publish { summary: Box<Summary> },
+    Publish {
+        id: String,
+        revision: i64,
+        computed_at: Timestamp,
+        /// A [`Summary`]. The board passes it on and never looks inside.
+        summary: Box<RawValue>,
+    },
     /// A partnership was retired at this revision of its definition.
     Remove { id: String, revision: i64 },
     /// These are all the partnerships there were at `as_of`; what is older and
@@ -29,6 +37,8 @@ pub enum Command {
     RevokeTokens { user_id: String, issued_before: Timestamp, now: Timestamp },
     /// Everything on the board.
     Snapshot,
+    /// Is anybody there?
+    Ping,
 }
 
 /// Reply of every command but `Snapshot`.
@@ -77,7 +87,9 @@ impl BoardObject {
 
     pub fn handle(&self, command: Command) -> Result<String, Error> {
         match command {
-            Command::Publish { summary } => self.publish(&summary)?,
+            Command::Publish { id, revision, computed_at, summary } => {
+                self.publish(&id, revision, computed_at, &summary)?;
+            }
             Command::Remove { id, revision } => self.remove(&id, revision)?,
             Command::Keep { ids, as_of } => {
                 if !self.keep(&ids, as_of)? {
@@ -88,13 +100,20 @@ impl BoardObject {
                 self.revoke(&user_id, issued_before, now)?;
             }
             Command::Snapshot => return self.snapshot(),
+            Command::Ping => return write(&Done {}),
         }
         *self.snapshot.borrow_mut() = None;
         write(&Done {})
     }
 
     /// News may overtake one another; only newer ones are kept.
-    fn publish(&self, summary: &Summary) -> Result<(), Error> {
+    fn publish(
+        &self,
+        id: &str,
+        revision: i64,
+        computed_at: Timestamp,
+        summary: &RawValue,
+    ) -> Result<(), Error> {
         self.storage.query(
             "INSERT INTO summaries (id, revision, computed_at, summary) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (id) DO UPDATE SET revision = excluded.revision,
@@ -102,12 +121,7 @@ impl BoardObject {
              WHERE excluded.revision > revision
                 OR (excluded.revision = revision AND summary IS NOT NULL
                     AND excluded.computed_at >= computed_at)",
-            &[
-                summary.definition.id.as_str().into(),
-                summary.definition.revision.into(),
-                summary.computed_at.millis().into(),
-                write(summary)?.into(),
-            ],
+            &[id.into(), revision.into(), computed_at.millis().into(), summary.get().into()],
         )?;
         Ok(())
     }
@@ -192,8 +206,19 @@ pub async fn snapshot(platform: &Platform, tenant_id: &str) -> Result<Snapshot, 
     call(platform, tenant_id, &Command::Snapshot).await
 }
 
-pub async fn publish(platform: &Platform, tenant_id: &str, summary: Summary) -> Result<(), Error> {
-    let command = Command::Publish { summary: Box::new(summary) };
+pub async fn ping(platform: &Platform, tenant_id: &str) -> Result<(), Error> {
+    call::<Done>(platform, tenant_id, &Command::Ping).await.map(|_| ())
+}
+
+pub async fn publish(platform: &Platform, tenant_id: &str, summary: &Summary) -> Result<(), Error> {
+    let raw = RawValue::from_string(write(summary)?)
+        .map_err(|error| Error::new(ErrorKind::Misuse, error.to_string()))?;
+    let command = Command::Publish {
+        id: summary.definition.id.clone(),
+        revision: summary.definition.revision,
+        computed_at: summary.computed_at,
+        summary: raw,
+    };
     call::<Done>(platform, tenant_id, &command).await.map(|_| ())
 }
 

@@ -41,8 +41,10 @@ const IDEMPOTENCY_KEPT_MS: i64 = DAY_MS;
 /// Raw rows deleted in one tick, so that a tick stays short.
 const MAX_PRUNED_ROWS: i64 = 20_000;
 
+/// (Externally tagged: serde would buffer every message of an internally
+/// tagged enum before reading it.)
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// The registry changed.
     Define { tenant_id: String, definition: Box<Definition> },
@@ -87,7 +89,7 @@ pub struct KpiPoint {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     Done,
     /// Stored; `value` is the reply given, or the one kept from the first time.
@@ -473,7 +475,7 @@ impl PartnershipObject {
     async fn publish(&self) -> Result<(), Error> {
         let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
         let Some(summary) = self.summary()? else { return Ok(()) };
-        board::publish(&self.platform, &tenant_id, summary).await
+        board::publish(&self.platform, &tenant_id, &summary).await
     }
 
     fn summary(&self) -> Result<Option<Summary>, Error> {

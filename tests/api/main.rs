@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod docs;
 mod house;
 mod login;
 mod measuring;

@@ -1,8 +1,10 @@
-// `make bench`: how fast the Worker answers, beside a Worker in JavaScript that gives one constant reply.
-// Absolute figures are of this machine; the ratio to the constant Worker of the same run is what lasts.
+// `make bench`: how fast the Worker answers, beside a Worker in JavaScript that gives one constant reply,
+// and another that also writes a log line for each request, as the API does.
+// Absolute figures are of this machine; the ratios to those two in the same run are what lasts.
 //
 // BENCH_SECONDS (8) a target, BENCH_CONNECTIONS (32), BENCH_ROUNDS (2): each target is measured in every
 // round, forward in the first and backward in the second, so that a drift of the machine meets all alike.
+import { setTimeout as sleep } from "node:timers/promises";
 import { load, describe, together } from "./oha.mjs";
 import { integer, machine, ms, percent, publish, revision, setting, table } from "./report.mjs";
 import { BASE, get, observations, startApi, startConstant } from "./servers.mjs";
@@ -16,7 +18,11 @@ const INGEST_ROWS = 100;
 // An access token lives 15 minutes.
 const MAX_RUN_SECONDS = 13 * 60;
 
-const CONSTANT = "constant JS Worker";
+// What a gateway collects in a few seconds; a batch that spans more minutes touches more rollups.
+const INGEST_SPAN_MS = 10_000;
+
+const CONSTANT = "JS, constant reply";
+const LOGGING = "JS, constant reply and log line";
 const DECISION = {
   context: {
     estimated_cost: 100000, expected_revenue: 350000, estimated_days: 90, technical_complexity: 3,
@@ -26,11 +32,13 @@ const DECISION = {
 
 let api;
 let constant;
+let logging;
 try {
   const facts = machine();
   api = await startApi();
   const example = await exampleReply();
-  constant = await startConstant(example);
+  constant = await startConstant({ headers: example.headers, body: example.body });
+  logging = await startConstant(example);
   const targets = listTargets();
   const seconds = targets.length * (WARM_UP_SECONDS + SECONDS);
   if (seconds > MAX_RUN_SECONDS) throw new Error(`${seconds} s are longer than an access token lives; lower BENCH_SECONDS`);
@@ -50,16 +58,19 @@ try {
   console.error(`\nThe benchmark failed: ${error.message}`);
   process.exitCode = 1;
 } finally {
-  await Promise.allSettled([api?.close(), constant?.close()]);
+  await Promise.allSettled([api, constant, logging].map((server) => server?.close()));
 }
 
-/** What the constant Worker answers: just what /health gives without a token, headers included. */
+/** What the constant Workers answer, and log: just what /health without a token does, headers included. */
 async function exampleReply() {
   const response = await fetch(`${api.url}${BASE}/health`);
   const headers = Object.fromEntries(response.headers);
   delete headers["content-length"]; // the runtime's own
   delete headers.date;
-  return { headers, body: await response.text() };
+  const body = await response.text();
+  const deadline = Date.now() + 5_000;
+  while (api.lastLine() === undefined && Date.now() < deadline) await sleep(20);
+  return { headers, body, line: api.lastLine() };
 }
 
 function listTargets() {
@@ -71,12 +82,13 @@ function listTargets() {
   };
   return [
     { name: CONSTANT, server: constant, urls: [`${constant.url}/`] },
+    { name: LOGGING, server: logging, urls: [`${logging.url}/`] },
     route("GET /health, no token", "/health", { headers: {} }),
     route("GET /health", "/health"),
     route("GET /partnerships", "/partnerships"),
     route("GET /metrics", "/metrics"),
     post("POST /decisions", "/decisions", DECISION),
-    post(`POST observations, ${INGEST_ROWS} rows`, "/partnerships/research/observations", observations(INGEST_ROWS)),
+    post(`POST observations, ${INGEST_ROWS} rows`, "/partnerships/research/observations", observations(INGEST_ROWS, INGEST_SPAN_MS / INGEST_ROWS)),
   ];
 }
 
@@ -86,28 +98,27 @@ function report(results, facts, example) {
     const cpu = runs.every(({ cpuMs }) => Number.isFinite(cpuMs)) ? runs.reduce((sum, { cpuMs }) => sum + cpuMs, 0) : NaN;
     return { name, ...describe(all), cpuMicros: (1_000 * cpu) / all.requests.length };
   });
-  const base = described.find(({ name }) => name === CONSTANT);
-  const ratio = (a, b) => (Number.isFinite(a / b) ? (a / b).toFixed(2) : "-");
+  const rate = (name) => described.find((one) => one.name === name).perSecond;
   const rows = described.map((one) => [
     one.name,
     integer(one.perSecond),
-    ratio(one.perSecond, base.perSecond),
+    (one.perSecond / rate(CONSTANT)).toFixed(2),
+    (one.perSecond / rate(LOGGING)).toFixed(2),
     ms(one.p50),
     ms(one.p95),
     ms(one.p99),
     Number.isFinite(one.cpuMicros) ? integer(one.cpuMicros) : "-",
-    ratio(one.cpuMicros, base.cpuMicros),
     percent(one.failedShare),
   ]);
-  const head = ["", "requests/s", "to JS", "p50 ms", "p95 ms", "p99 ms", "CPU us", "to JS", "errors"];
+  const head = ["", "requests/s", "to JS", "to JS+log", "p50 ms", "p95 ms", "p99 ms", "CPU us", "errors"];
   const text = [
     `Benchmark of ${new Date().toISOString().slice(0, 10)}, revision ${revision()}`,
     ...facts,
     `${CONNECTIONS} connections, each asks again as soon as it was answered; ${SECONDS} s a target in ${ROUNDS} rounds after a warm-up of ${WARM_UP_SECONDS} s.`,
-    "Both Workers under miniflare, without its proxy in front. The constant reply has the headers and body of",
-    `/health without a token: ${Object.keys(example.headers).length} headers, ${Buffer.byteLength(example.body)} bytes. With every connection busy, the`,
-    "times are mostly waiting for one's turn: connections / requests per second. CPU is that of the whole",
-    "runtime for one request; \"to JS\" is the ratio to the constant Worker.",
+    "All Workers under miniflare, without its proxy in front. The constant reply has the headers and body of",
+    `/health without a token: ${Object.keys(example.headers).length} headers, ${Buffer.byteLength(example.body)} bytes; the log line is its line, ${Buffer.byteLength(example.line ?? "")} bytes.`,
+    "With every connection busy, the times are mostly waiting for one's turn: connections / requests per",
+    "second. \"to JS\" and \"to JS+log\" are ratios of requests/s; CPU is that of the runtime for one request.",
     "",
     table(head, rows),
   ].join("\n");

@@ -22,7 +22,7 @@ function installed() {
 /**
  * @param options.urls         one, or several to choose from at random for each request
  * @param options.perSecond    requests a second in all; without it, each connection asks as soon as it was answered
- * @returns { requests: [{ url, ms, status }], failed, reasons, seconds }
+ * @returns { requests: [{ path, ms, status }], failed, reasons, seconds }
  */
 export async function load({ urls, seconds, connections, perSecond, method = "GET", headers = {}, body }) {
   if (OHA === undefined || !existsSync(OHA)) throw new Error("oha, the load tool, is not installed: run this through make");
@@ -70,7 +70,7 @@ function run(args, limitSeconds) {
 
 function read(file, report) {
   const database = new DatabaseSync(file, { readOnly: true });
-  const requests = database.prepare("SELECT url, duration * 1000 AS ms, status FROM oha").all();
+  const requests = database.prepare("SELECT url AS path, duration * 1000 AS ms, status FROM oha").all();
   database.close();
   // The rest got no answer at all.
   const unanswered = Object.entries(report.errorDistribution);

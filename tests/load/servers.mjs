@@ -1,10 +1,11 @@
-// What is measured: the built Worker as wrangler.toml describes it, and a Worker in JavaScript that answers
+// What is measured: the built Worker as wrangler.toml describes it, and Workers in JavaScript that answer
 // every request with one constant reply. Each runs in a runtime of its own (workerd, started by miniflare)
 // and listens itself: the proxy Worker that miniflare puts in front of others is left out.
 import { readFileSync, readdirSync, existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Miniflare, NoOpLog, convertV4MiniflareOptions } from "miniflare";
+import { startSimulator } from "../worker/simulator.mjs";
 import { unstable_getMiniflareWorkerOptions as readOptions, unstable_splitSqlQuery as splitSql } from "wrangler";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
@@ -20,6 +21,8 @@ export async function startApi() {
   // Files are served through one more Worker, which no measured route uses. The rules say how to find the
   // modules of a Worker that is not built; this one is, and consists of just these two.
   const { assets, modulesRules, ...options } = workerOptions;
+  // Its own check of the way out must not leave this machine.
+  const outside = await startSimulator({ names: ["control_a", "control_b"] });
   const server = await start({
     ...options,
     modulesRoot: dirname(main),
@@ -31,33 +34,40 @@ export async function startApi() {
       ...options.bindings,
       ENVIRONMENT: "development",
       PUBLIC_HEALTH: "true",
+      CONTROL_TARGETS: outside.names.map(outside.url).join(),
       SIGNING_KEY: `dev:${Buffer.alloc(32, 7).toString("base64url")}`,
       BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
       BOOTSTRAP_ADMIN_PASSWORD: ADMIN.password,
     },
     serviceBindings: { ...options.serviceBindings, [assets.binding]: () => new Response(null, { status: 404 }) },
   });
+  const close = () => Promise.all([server.close(), outside.close()]);
   try {
     await migrate(await server.miniflare.getD1Database("DB"));
-    const token = await seed(server.url);
-    return { ...server, token };
+    return { ...server, close, token: await seed(server.url) };
   } catch (error) {
-    await server.close();
+    await close();
     throw error;
   }
 }
 
-/** A Worker that always gives the reply it was started with, same headers and same body. */
-export async function startConstant({ headers, body }) {
+/** A Worker that always gives the reply it was started with, same headers and same body, after writing `line` if there is one. */
+export async function startConstant({ headers, body, line }) {
   const script = `
     const body = ${JSON.stringify(body)};
     const headers = ${JSON.stringify(headers)};
-    export default { fetch: () => new Response(body, { headers }) };`;
+    export default {
+      fetch() {
+        ${line === undefined ? "" : `console.log(${JSON.stringify(line)});`}
+        return new Response(body, { headers });
+      },
+    };`;
   return start({ modules: true, script, compatibilityDate: "2026-11-01" });
 }
 
 async function start(worker) {
   const before = runtimes();
+  let lastLine;
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
       host: "127.0.0.1",
@@ -65,8 +75,8 @@ async function start(worker) {
       cf: false,
       log: new NoOpLog(),
       telemetry: { enabled: false },
-      // The API writes a line for each request. It is taken from the runtime, as in production, and dropped.
-      handleStructuredLogs: () => {},
+      // Lines are taken from the runtime, as in production, and dropped.
+      handleStructuredLogs: ({ message }) => (lastLine = message),
       workers: [{ name: "measured", unsafeDirectSockets: [{ host: "127.0.0.1", port: 0, proxy: false }], ...worker }],
     }),
   );
@@ -76,6 +86,7 @@ async function start(worker) {
   return {
     miniflare,
     url,
+    lastLine: () => lastLine,
     /** Processor time the runtime has used, in milliseconds; null where the system does not tell. */
     cpuMs: () => (process === undefined ? null : cpuMs(process)),
     close: () => miniflare.dispose(),
@@ -103,7 +114,7 @@ async function seed(url) {
   for (const id of PARTNERSHIPS) {
     const path = `${BASE}/partnerships/${id}`;
     for (let call = 0; call < 2; call += 1) {
-      await send("POST", `${path}/observations`, observations(ROWS_PER_CALL, call * ROWS_PER_CALL), token);
+      await send("POST", `${path}/observations`, observations(ROWS_PER_CALL, 60_000, call * ROWS_PER_CALL), token);
     }
     const { agreement, deliverables } = await get(url, `${path}/status`, token);
     const [kpi] = agreement.kpis;
@@ -119,10 +130,10 @@ export async function get(url, path, token) {
   return response.json();
 }
 
-/** Rows of the last hours, one a minute going back from `skip` minutes ago. */
-export function observations(count, skip = 0) {
+/** Rows going back from now, one every so often, without the newest `skip`. */
+export function observations(count, everyMs, skip = 0) {
   return Array.from({ length: count }, (_, i) => ({
-    at: new Date(Date.now() - (1 + skip + i) * 60_000).toISOString(),
+    at: new Date(Date.now() - (skip + i) * everyMs).toISOString(),
     outcome: i % 100 === 99 ? "down" : "up",
     latency_ms: 80 + ((i * 37) % 220),
     source: "load",

@@ -4,6 +4,10 @@
 //   const worker = await startWorker({ vars: { PUBLIC_HEALTH: "false" } });
 //   after(() => worker.close());
 //   const response = await worker.fetch("/api/v1/orchestration/health");
+import { AsyncLocalStorage } from "node:async_hooks";
+import assert from "node:assert/strict";
+import { createHash, createPrivateKey, createPublicKey, randomBytes, sign } from "node:crypto";
+import { subscribe } from "node:diagnostics_channel";
 import { existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,15 +24,16 @@ const CONFIGURATION = ["wrangler.toml", "build", "migrations", "assets"];
 export const ADMIN = { username: "admin", password: "password of the tests only" };
 
 const VARS = { ENVIRONMENT: "development" };
+const SIGNING_SEED = Buffer.alloc(32, 7);
 const SECRETS = {
-  SIGNING_KEY: `dev:${Buffer.alloc(32, 7).toString("base64url")}`,
+  SIGNING_KEY: `dev:${SIGNING_SEED.toString("base64url")}`,
   BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
   BOOTSTRAP_ADMIN_PASSWORD: ADMIN.password,
 };
 
 /**
  * @param options.vars      [vars] of wrangler.toml to override
- * @param options.secrets   secrets to add or override
+ * @param options.secrets   secrets to add or override; one that is undefined is not set
  * @param options.outbound  (request) => Response, answers every fetch the Worker makes; see `outbound` below
  */
 export async function startWorker({ vars = {}, secrets = {}, outbound = loopbackOnly } = {}) {
@@ -44,7 +49,7 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
       {
         configPath: join(folder, "wrangler.toml"),
         vars: { ...VARS, ...vars },
-        secrets: { ...SECRETS, ...secrets },
+        secrets: Object.fromEntries(Object.entries({ ...SECRETS, ...secrets }).filter(([, value]) => value !== undefined)),
       },
     ],
   });
@@ -84,6 +89,118 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
   }
 }
 
+// ---- calling it ----------------------------------------------------------------------------------
+
+export const API = "/api/v1/orchestration";
+export const AUTH = "/api/v1/auth";
+
+/**
+ * Somebody who calls the Worker, with a token or without: `get(path, headers)`, `post(path, body, headers)` and so on,
+ * each to { status, headers, text, json }. A body that is a string, bytes or a stream is sent as it is, any other as JSON.
+ */
+export function caller(worker, token) {
+  async function request(method, path, { body, headers } = {}) {
+    const raw = body === undefined || typeof body === "string" || body instanceof Uint8Array || body instanceof ReadableStream;
+    const init = {
+      method,
+      headers: {
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: raw ? body : JSON.stringify(body) }),
+      ...(body instanceof ReadableStream && { duplex: "half" }),
+    };
+    const response = await worker.fetch(path, init);
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, text, json: jsonOrUndefined(text) };
+  }
+  const withBody = (method) => (path, body, headers) => request(method, path, { body, headers });
+  return {
+    token,
+    request,
+    get: (path, headers) => request("GET", path, { headers }),
+    head: (path, headers) => request("HEAD", path, { headers }),
+    delete: (path, headers) => request("DELETE", path, { headers }),
+    post: withBody("POST"),
+    put: withBody("PUT"),
+    patch: withBody("PATCH"),
+  };
+}
+
+/** The caller that a login makes, with the reply as `tokens`. */
+export async function logIn(worker, { username, password } = ADMIN) {
+  const tokens = expect(await caller(worker).post(`${AUTH}/login`, { username, password }), 200);
+  return { ...caller(worker, tokens.access_token), tokens };
+}
+
+/** The body of a reply of this status. */
+export function expect(reply, status) {
+  assert.equal(reply.status, status, reply.text.slice(0, 1000));
+  return reply.json;
+}
+
+/** The body of a problem of this status and code, with all that each problem must say. */
+export function expectProblem(reply, status, code) {
+  const problem = expect(reply, status);
+  assert.equal(reply.headers.get("content-type"), "application/problem+json");
+  assert.equal(problem.code, code, reply.text);
+  assert.equal(problem.status, status);
+  assert.equal(problem.request_id, reply.headers.get("x-request-id"));
+  for (const field of ["type", "title", "detail", "instance"]) assert.equal(typeof problem[field], "string", field);
+  return problem;
+}
+
+/** Whatever the isolate keeps of the tenant's board is forgotten: a push forgets it, and one whose only row is refused
+ *  changes nothing. (Otherwise a reader may be shown a board of up to a second ago.) */
+export async function forgetBoard(admin, partnership) {
+  const { accepted } = expect(await admin.post(`${API}/partnerships/${partnership}/observations`, [{}]), 202);
+  assert.equal(accepted, 0);
+}
+
+function jsonOrUndefined(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** An access token made without the Worker's code, signed with its key; `claims`, `header` and `seed` replace parts of
+ *  a good one, and what is undefined is left out. */
+export function mintToken({ claims = {}, header = {}, seed = SIGNING_SEED } = {}) {
+  // RFC 8410: an Ed25519 private key in PKCS #8 is this prefix and the seed.
+  const der = Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), seed]);
+  const key = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  const { x } = createPublicKey(key).export({ format: "jwk" });
+  const kid = createHash("sha256").update(`{"crv":"Ed25519","kty":"OKP","x":"${x}"}`).digest("base64url");
+  const now = Date.now();
+  const iat = Math.floor(now / 1000);
+  const good = {
+    iss: "devskyy-orchestration",
+    aud: "devskyy-orchestration-api",
+    sub: `usr_${uuidV7(now)}`,
+    tid: "ten_default",
+    role: "admin",
+    jti: `tok_${uuidV7(now)}`,
+    iat,
+    nbf: iat,
+    exp: iat + 900,
+  };
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const message = `${part({ alg: "EdDSA", typ: "at+jwt", kid, ...header })}.${part({ ...good, ...claims })}`;
+  return `${message}.${sign(null, Buffer.from(message), key).toString("base64url")}`;
+}
+
+/** RFC 9562: 48 bits of milliseconds, version and variant, the rest random. */
+export function uuidV7(ms) {
+  const bytes = randomBytes(16);
+  bytes.writeUIntBE(ms, 0, 6);
+  bytes[6] = 0x70 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
 // ---- what the Worker fetches ---------------------------------------------------------------------
 //
 // The harness hands each fetch of the Worker to this process's `fetch(url, request)`. Replacing that
@@ -106,8 +223,20 @@ export function loopbackOnly(request) {
   const headers = new Headers(request.headers);
   headers.delete("host"); // taken from the URL
   // The Worker decides about redirects, so none may be followed on its behalf here.
-  return realFetch(request.url, { method: request.method, headers, body: request.body, duplex: "half", redirect: "manual" })
+  const { method, body } = request;
+  return realFetch(request.url, { method, headers, body, duplex: "half", redirect: "manual", signal: workerLeaves() })
     .catch(networkFailure);
+}
+
+// The runtime asks this process over HTTP and closes that connection when the Worker gives up a fetch or cancels a
+// body. Passed on, a server on this machine sees its client leave, as a real one would.
+const exchange = new AsyncLocalStorage();
+subscribe("http.server.request.start", ({ response }) => exchange.enterWith(response));
+
+function workerLeaves() {
+  const left = new AbortController();
+  exchange.getStore().once("close", () => left.abort());
+  return left.signal;
 }
 
 /** The Worker's fetch() rejects with "Network connection lost.": the runtime gives up on a length that is no number.
