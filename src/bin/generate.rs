@@ -23,7 +23,9 @@ mod host {
     use devskyy_orchestration::http::{Body, Reply, Request};
     use devskyy_orchestration::platform::Headers;
     use devskyy_orchestration::platform::native::{Fault, Script};
+    use devskyy_orchestration::platform::sql::Statement;
     use devskyy_orchestration::routes::ROUTES;
+    use futures::executor::block_on;
     use serde::Serialize;
     use serde_json::{Map, Value, json};
     use std::process::ExitCode;
@@ -158,6 +160,7 @@ mod host {
         let next = story.show("refresh", &[], Some(spend))?;
         let last = json!({ "refresh_token": text(&next, "refresh_token") });
         story.show("logout", &[], Some(last))?;
+        story.refuse_broken("config")?;
         story.token = String::new();
         story.refuse(401, "info", &[], None)?;
         story.finish()
@@ -324,6 +327,13 @@ mod host {
                 self.world.platform.database.inject("SELECT", Fault::Lost);
             }
             self.refuse(503, id, &[], None)
+        }
+
+        /// 500: rows that cannot be missing are. Nothing after this needs them.
+        fn refuse_broken(&mut self, id: &str) -> Result<(), String> {
+            let lose = Statement::new("DELETE FROM settings");
+            block_on(self.world.platform.database.batch(vec![lose])).map_err(|e| e.to_string())?;
+            self.refuse(500, id, &[], None)
         }
 
         fn keep_problem(&mut self, status: u16, reply: Reply) -> Result<(), String> {

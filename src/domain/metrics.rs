@@ -49,7 +49,8 @@ pub struct MetricDetail {
     /// Share of the window's minutes with a sample, 0 to 1; null for values
     /// that somebody sends.
     pub coverage: Option<f64>,
-    /// 95 % interval [low, high] of the value.
+    /// 95 % interval [low, high] of the value; null where the samples are too
+    /// few for one.
     pub ci95: Option<Interval>,
     /// `24h` for observations, `last` for values that somebody sends.
     pub window: String,
@@ -94,23 +95,26 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
         (false, true) => Some("client".to_owned()),
         (false, false) => None,
     };
-    let metric = |name: &str, unit: &str, target, direction, n, value: Option<(f64, Interval)>| {
-        let state = state(value.is_some(), observed_at, stale_after_ms, now);
-        let detail = MetricDetail {
-            value: value.as_ref().map(|(value, _)| round(*value)),
-            unit: unit.to_owned(),
-            target,
-            direction,
-            n,
-            coverage: Some(round(coverage)),
-            ci95: value.map(|(_, ci)| Interval { low: round(ci.low), high: round(ci.high) }),
-            window: WINDOW_NAME.to_owned(),
-            observed_at: observed_at.filter(|_| n > 0),
-            source: source.clone().filter(|_| n > 0),
-            state,
+    let metric =
+        |name: &str, unit: &str, target, direction, n, value: Option<(f64, Option<Interval>)>| {
+            let state = state(value.is_some(), observed_at, stale_after_ms, now);
+            let detail = MetricDetail {
+                value: value.as_ref().map(|(value, _)| round(*value)),
+                unit: unit.to_owned(),
+                target,
+                direction,
+                n,
+                coverage: Some(round(coverage)),
+                ci95: value
+                    .and_then(|(_, ci)| ci)
+                    .map(|ci| Interval { low: round(ci.low), high: round(ci.high) }),
+                window: WINDOW_NAME.to_owned(),
+                observed_at: observed_at.filter(|_| n > 0),
+                source: source.clone().filter(|_| n > 0),
+                state,
+            };
+            (name.to_owned(), detail)
         };
-        (name.to_owned(), detail)
-    };
 
     let higher = Some(Direction::HigherIsBetter);
     let lower = Some(Direction::LowerIsBetter);
@@ -156,11 +160,11 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
 
 /// Observations a minute, over the time from the first one in the window (at
 /// least a minute), so that a young partnership does not look idle.
-fn rate(summary: &Summary) -> Option<(f64, Interval)> {
+fn rate(summary: &Summary) -> Option<(f64, Option<Interval>)> {
     let first = summary.first_in_window?;
     let minutes = (summary.computed_at.since_ms(first).max(MINUTE_MS)) as f64 / MINUTE_MS as f64;
     let total = summary.counts.total();
-    Some((total as f64 / minutes, poisson_rate(total, minutes)?))
+    Some((total as f64 / minutes, poisson_rate(total, minutes)))
 }
 
 fn sent(
@@ -198,10 +202,10 @@ fn state(
     }
 }
 
-fn percent(part: u64, total: u64) -> Option<(f64, Interval)> {
+fn percent(part: u64, total: u64) -> Option<(f64, Option<Interval>)> {
     let interval = wilson(part, total)?;
     let value = 100.0 * part as f64 / total as f64;
-    Some((value, Interval { low: 100.0 * interval.low, high: 100.0 * interval.high }))
+    Some((value, Some(Interval { low: 100.0 * interval.low, high: 100.0 * interval.high })))
 }
 
 fn share(part: u64, total: u64) -> f64 {

@@ -171,7 +171,7 @@ impl Rollup {
 
     pub fn latency(&self) -> Option<Latency> {
         let n = u64::try_from(self.latency.count()).ok().filter(|n| *n > 0)?;
-        let at = |q: f64| Some(Quantile { value_ms: self.quantile(q)?, ci95_ms: self.ci(n, q)? });
+        let at = |q: f64| Some(Quantile { value_ms: self.quantile(q)?, ci95_ms: self.ci(n, q) });
         Some(Latency { n, p50: at(0.50)?, p95: at(0.95)?, p99: at(0.99)? })
     }
 
@@ -199,8 +199,9 @@ pub struct Latency {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quantile {
     pub value_ms: f64,
-    /// Distribution-free, from the ranks; without the sketch's own 1 %.
-    pub ci95_ms: Interval,
+    /// Distribution-free, from the ranks; without the sketch's own 1 %. `None`
+    /// where the samples are too few for one.
+    pub ci95_ms: Option<Interval>,
 }
 
 /// The buckets that make up the window from `from` (rounded down to a minute)
@@ -235,10 +236,16 @@ mod tests {
             [(&latency.p50, 500.0), (&latency.p95, 950.0), (&latency.p99, 990.0)]
         {
             assert!((quantile.value_ms - exact).abs() <= exact * 0.011, "{quantile:?}");
-            assert!(quantile.ci95_ms.low <= quantile.value_ms);
-            assert!(quantile.ci95_ms.high >= quantile.value_ms);
+            let interval = quantile.ci95_ms.unwrap();
+            assert!(interval.low <= quantile.value_ms && quantile.value_ms <= interval.high);
         }
         assert_eq!(Rollup::default().latency(), None);
+    }
+
+    #[test]
+    fn one_sample_has_a_value_and_no_interval() {
+        let latency = rollup(&[69.0]).latency().unwrap();
+        assert_eq!((latency.n, latency.p50.value_ms, latency.p50.ci95_ms), (1, 69.0, None));
     }
 
     #[test]

@@ -99,6 +99,12 @@ fn preferred_text(accept: &str) -> Option<Format> {
     best.and_then(|(_, _, format)| format)
 }
 
+/// A value in its base unit. Values have four decimals; dividing them as whole
+/// numbers keeps `0.4157778` from becoming `0.41577780000000003`.
+fn base(value: f64, units: f64) -> f64 {
+    (value * 10_000.0).round() / (10_000.0 * units)
+}
+
 fn expose(board: &Board, format: Format) -> String {
     let mut samples = Vec::new();
     for known in &board.partnerships {
@@ -133,11 +139,13 @@ fn expose(board: &Board, format: Format) -> String {
             let quantile = |q: &str| vec![("quantile", q.to_owned())];
             let latency = "devskyy_partnership_response_time_seconds";
             match name.as_str() {
-                "uptime" => gauge("devskyy_partnership_uptime_ratio", vec![], value / 100.0),
-                "success_rate" => gauge("devskyy_partnership_success_ratio", vec![], value / 100.0),
-                "response_time" => gauge(latency, quantile("0.5"), value / 1_000.0),
-                "response_time_p95" => gauge(latency, quantile("0.95"), value / 1_000.0),
-                "response_time_p99" => gauge(latency, quantile("0.99"), value / 1_000.0),
+                "uptime" => gauge("devskyy_partnership_uptime_ratio", vec![], base(value, 100.0)),
+                "success_rate" => {
+                    gauge("devskyy_partnership_success_ratio", vec![], base(value, 100.0))
+                }
+                "response_time" => gauge(latency, quantile("0.5"), base(value, 1_000.0)),
+                "response_time_p95" => gauge(latency, quantile("0.95"), base(value, 1_000.0)),
+                "response_time_p99" => gauge(latency, quantile("0.99"), base(value, 1_000.0)),
                 // The rest of what is observed follows from the above.
                 "error_rate" | "requests_per_minute" => {}
                 kpi => {

@@ -4,7 +4,7 @@
 // CONTRACT_SECONDS (60; the contract says 300), CONTRACT_CONNECTIONS (1000), CONTRACT_RATE (567),
 // CONTRACT_ROUTES (all): some of the routes below, comma separated, to see what each costs the others.
 import { describe, load } from "./oha.mjs";
-import { integer, machine, ms, percent, publish, revision, setting, table } from "./report.mjs";
+import { integer, machine, ms, percent, publish, revision, setting, table, watchCores } from "./report.mjs";
 import { BASE, startApi } from "./servers.mjs";
 
 const SECONDS = setting("CONTRACT_SECONDS", 60);
@@ -45,10 +45,12 @@ try {
   };
   await load({ ...reads, seconds: WARM_UP_SECONDS });
   const before = api.cpuMs();
+  const idle = watchCores();
   const startedAt = Date.now();
   const [read, decided] = await Promise.all([load({ ...reads, seconds: SECONDS }), load({ ...decisions, seconds: SECONDS })]);
   const busy = before === null ? NaN : (api.cpuMs() - before) / (Date.now() - startedAt);
-  report(read, decided, busy, facts);
+  const cores = `All cores together were idle ${percent(idle())} of the time${Number.isFinite(busy) ? `; the runtime used ${percent(busy)} of one` : ""}.`;
+  report(read, decided, cores, facts);
 } catch (error) {
   console.error(`\nThe load test failed: ${error.message}`);
   process.exitCode = 1;
@@ -64,7 +66,7 @@ function chosen(names) {
   return Object.fromEntries(wanted.map((name) => [name, ALL_ROUTES[name]]));
 }
 
-function report(read, decided, busy, facts) {
+function report(read, decided, cores, facts) {
   const all = describe(read);
   const verdict = (isKept) => (isKept ? "kept" : "MISSED");
   const floors = [
@@ -87,7 +89,7 @@ function report(read, decided, busy, facts) {
     ...facts,
     `${integer(CONNECTIONS)} connections, ${integer(RATE)} requests a second for ${SECONDS} s, the routes below at random; beside them`,
     `${DECISIONS_A_SECOND} decisions a second. Under miniflare, without its proxy in front. Times count from when a request was due.`,
-    Number.isFinite(busy) ? `The runtime used ${percent(busy)} of one core.` : "",
+    cores,
     "",
     table(["all reads", "measured", "floor", ""], floors),
     "",

@@ -12,6 +12,16 @@ export function machine() {
   ];
 }
 
+/** Starts to watch the cores; the function it returns tells what share of their time they were idle. */
+export function watchCores() {
+  const read = () => cpus().reduce(([idle, all], { times }) => [idle + times.idle, all + Object.values(times).reduce((a, b) => a + b)], [0, 0]);
+  const [idleBefore, allBefore] = read();
+  return () => {
+    const [idle, all] = read();
+    return (idle - idleBefore) / (all - allBefore);
+  };
+}
+
 /** The revision that was measured, where git knows it. */
 export function revision() {
   try {

@@ -113,10 +113,7 @@ async function startPartner(name) {
   await listen(0);
   const { port } = server.address();
 
-  function seen(path) {
-    if (!log.has(path)) log.set(path, { count: 0, requests: [] });
-    return log.get(path);
-  }
+  const seen = (path) => log.get(path) ?? { count: 0, requests: [] };
 
   function answer(request, response) {
     const path = new URL(request.url, "http://partner").pathname.slice(1);
@@ -137,6 +134,7 @@ async function startPartner(name) {
       }),
     };
     const known = seen(path);
+    log.set(path, known);
     known.count += 1;
     known.requests.push(entry);
     if (known.requests.length > REQUESTS_KEPT) known.requests.shift();
