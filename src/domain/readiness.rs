@@ -147,7 +147,7 @@ mod tests {
             (&[Warning, NotRun], ReadyWithWarnings, Some(25.0)),
             (&[NotRun, NotRun], NotReady, Some(0.0)),
             (&[Pass, Pass, Pass, Fail], NotReady, Some(75.0)),
-            (&[Warning, Fail, NotRun], NotReady, Some(100.0 / 6.0)),
+            (&[Warning, Fail, NotRun], NotReady, Some(16.6667)),
         ] {
             let report = of(statuses);
             assert_eq!(report.overall_status, overall, "{statuses:?}");

@@ -1,11 +1,13 @@
 //! Requests, and the parsing of their bodies into wire types.
 
 use super::problem::{Code, Problem};
+use super::strict::Strict;
 use crate::domain::validation::FieldError;
 use crate::platform::Headers;
 use ::http::Method;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 /// Largest request body, in bytes. 500 observations with every field at its
@@ -37,6 +39,21 @@ impl Request {
             return Err(wrong_media("application/json"));
         }
         from_json(self.bytes()?)
+    }
+
+    /// The rows of a JSON list, each still to be read.
+    ///
+    /// Errors: as [`Request::json`].
+    pub fn json_rows(&self) -> Result<Vec<&RawValue>, Problem> {
+        if !self.media_type().is_some_and(|media| is_json(&media)) {
+            return Err(wrong_media("application/json"));
+        }
+        serde_json::from_slice(self.bytes()?).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => {
+                Problem::invalid(vec![FieldError::new("", "expected a list of rows")])
+            }
+            _ => malformed(&error),
+        })
     }
 
     /// The body as JSON, or as the form encoding of OAuth 2.
@@ -83,21 +100,22 @@ fn wrong_media(expected: &str) -> Problem {
 /// Reads JSON; what is wrong is named with its place.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = match serde_path_to_error::deserialize(&mut reader) {
-        Ok(value) => value,
-        Err(error) => {
-            let pointer = pointer(error.path());
-            let inner = error.into_inner();
-            return Err(match inner.classify() {
-                serde_json::error::Category::Data => {
-                    Problem::invalid(vec![field_error(pointer, &inner)])
-                }
-                _ => malformed(&inner),
-            });
-        }
-    };
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(refused)?;
     reader.end().map_err(|error| malformed(&error))?;
+    // The first reading finds a field that comes twice; this one an array in
+    // the place of an object.
+    let tree: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
+    serde_path_to_error::deserialize::<_, T>(Strict(&tree)).map_err(refused)?;
     Ok(value)
+}
+
+fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let pointer = pointer(error.path());
+    let inner = error.into_inner();
+    match inner.classify() {
+        serde_json::error::Category::Data => Problem::invalid(vec![field_error(pointer, &inner)]),
+        _ => malformed(&inner),
+    }
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {
@@ -161,13 +179,27 @@ mod tests {
         assert_eq!(refused(r#"{"name": "a", "items": [1, 300]}"#), (422, "/items/1".to_owned()));
         assert_eq!(refused(r#"{"items": []}"#), (422, "/name".to_owned()));
         assert_eq!(refused(r#"{"name":"a","items":[],"a/b":1}"#), (422, "/a~1b".to_owned()));
-        assert_eq!(refused("[]").0, 422);
+    }
+
+    #[test]
+    fn an_array_is_not_an_object() {
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            #[allow(dead_code)]
+            inner: Vec<Sample>,
+        }
+        assert_eq!(refused(r#"["a", [1]]"#), (422, String::new()));
+        let nested = from_json::<Outer>(br#"{"inner": [["a", [1]]]}"#).unwrap_err();
+        assert_eq!(nested.errors[0].pointer, "/inner/0");
+        let deep = "[".repeat(100_000);
+        assert_eq!(refused(&deep).0, 422);
+        assert_eq!(refused(r#"{"name": "a", "name": "b", "items": []}"#).0, 422);
     }
 
     #[test]
     fn what_is_not_json_is_malformed() {
-        let deep = "[".repeat(100_000);
-        for body in ["", "{", "NaN", r#"{"name": NaN}"#, r#"{"name": 1e999}"#, "{} x", &deep] {
+        let whole = r#"{"name": "a", "items": []} x"#;
+        for body in ["", "{", "NaN", r#"{"name": NaN}"#, r#"{"name": 1e999}"#, whole] {
             assert_eq!(refused(body).0, 400, "{}", &body[..body.len().min(20)]);
         }
         assert_eq!(from_json::<Sample>(&[0xff, 0xfe]).unwrap_err().code.status(), 400);

@@ -72,11 +72,11 @@ pub enum KpiIn {
 }
 
 pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
-    let rows: Vec<Value> = cx.request.json()?;
+    let rows = cx.request.json_rows()?;
     check_batch_length(rows.len())?;
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
-    for (row, value) in (0_u64..).zip(rows) {
-        match read_row(value, cx.now) {
+    for (row, text) in (0_u64..).zip(rows) {
+        match read_row(text.get(), cx.now) {
             Ok(observation) => accepted.push(observation),
             Err(reason) => rejected.push(RejectedOut { row, reason }),
         }
@@ -94,15 +94,16 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
     Ok(reply)
 }
 
-fn read_row(value: Value, now: Timestamp) -> Result<Observation, String> {
-    // Where it went wrong is asked for only once something did.
-    if let Ok(row) = ObservationIn::deserialize(&value) {
-        return row.accept(now);
+fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
+    if !text.starts_with('{') {
+        return Err("expected an object".to_owned());
     }
-    let row: ObservationIn = serde_path_to_error::deserialize(value).map_err(|error| {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let row: ObservationIn = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let text = error.into_inner().to_string();
-        let cut: String = text.chars().take(200).collect();
+        let detail = text.rsplit_once(" at line ").map_or(text.as_str(), |(detail, _)| detail);
+        let cut: String = detail.chars().take(200).collect();
         if path == "." { cut } else { format!("{path}: {cut}") }
     })?;
     row.accept(now)
@@ -333,10 +334,10 @@ mod tests {
                 r#"{"at":"2026-01-31T12:01:00.001Z","outcome":"up","source":"g"}"#,
                 "at: more than 60 s ahead",
             ),
-            ("null", "invalid type"),
+            ("null", "expected an object"),
+            (r#"["2026-01-31T11:59:00Z","up",1,"g"]"#, "expected an object"),
         ] {
-            let value: Value = serde_json::from_str(row).unwrap();
-            let outcome = read_row(value, now).err().unwrap_or_default();
+            let outcome = read_row(row, now).err().unwrap_or_default();
             assert!(
                 outcome.starts_with(reason) && outcome.is_empty() == reason.is_empty(),
                 "{outcome}"

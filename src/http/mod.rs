@@ -11,6 +11,7 @@ pub mod middleware;
 pub mod problem;
 pub mod reply;
 pub mod route;
+mod strict;
 
 pub mod config;
 pub mod decisions;

@@ -184,9 +184,7 @@ out.";
         for route in routes {
             let operation = operation(route, examples, &mut schemas);
             let methods = paths.entry(route.path).or_insert_with(|| json!({}));
-            if let Some(methods) = methods.as_object_mut() {
-                methods.insert(route.method.as_str().to_ascii_lowercase(), operation);
-            }
+            set(methods, &route.method.as_str().to_ascii_lowercase(), operation);
         }
         let responses: Map<String, Value> = PROBLEMS
             .iter()
@@ -233,7 +231,7 @@ out.";
         });
         let parameters = parameters(route, examples);
         if !parameters.is_empty() {
-            operation["parameters"] = parameters.into();
+            set(&mut operation, "parameters", parameters.into());
         }
         if let Some(shape) = route.request {
             let schema = schemas.request(shape);
@@ -243,7 +241,7 @@ out.";
             if route.body == BodyKind::JsonOrForm {
                 content.insert("application/x-www-form-urlencoded".to_owned(), body);
             }
-            operation["requestBody"] = json!({ "required": true, "content": content });
+            set(&mut operation, "requestBody", json!({ "required": true, "content": content }));
         }
         operation
     }
@@ -297,7 +295,7 @@ out.";
                     "schema": { "type": "string", "pattern": pattern },
                 });
                 if let Some(value) = example.and_then(|example| example.parameters.get(name)) {
-                    parameter["example"] = value.as_str().into();
+                    set(&mut parameter, "example", value.as_str().into());
                 }
                 parameter
             })
@@ -345,7 +343,7 @@ out.";
             })
             .collect();
         if !content.is_empty() {
-            success["content"] = content.into();
+            set(&mut success, "content", content.into());
         }
         let mut responses = Map::from_iter([(route.status.to_string(), success)]);
         for status in problems_of(route) {
@@ -420,9 +418,15 @@ out.";
     fn media_type(schema: &Value, example: Option<Value>) -> Value {
         let mut media_type = json!({ "schema": schema });
         if let Some(example) = example {
-            media_type["example"] = example;
+            set(&mut media_type, "example", example);
         }
         media_type
+    }
+
+    fn set(object: &mut Value, name: &str, value: Value) {
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert(name.to_owned(), value);
+        }
     }
 
     fn header_references(names: &[&str]) -> Value {
@@ -457,8 +461,8 @@ out.";
             },
             "password": {
                 "type": "oauth2",
-                "description": "User name (or e-mail address) and password. Client id and \
-                    secret stay empty.",
+                "description": "User name (or e-mail address) and password. There are no clients: \
+                    leave their id and secret out.",
                 "flows": { "password": {
                     "tokenUrl": "/api/v1/auth/login",
                     "scopes": {},

@@ -11,6 +11,7 @@ import { subscribe } from "node:diagnostics_channel";
 import { existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 // Without this the runtime asks the network for a sample `request.cf` at every start. Read when wrangler starts a server.
@@ -156,6 +157,15 @@ export function expectProblem(reply, status, code) {
 export async function forgetBoard(admin, partnership) {
   const { accepted } = expect(await admin.post(`${API}/partnerships/${partnership}/observations`, [{}]), 202);
   assert.equal(accepted, 0);
+}
+
+/** The Worker's log lines, parsed, as soon as they are `enough` (or a moment has passed: then the test says what is
+ *  missing): they come through a pipe of their own, later than the replies. */
+export async function logLines(worker, enough) {
+  for (const deadline = Date.now() + 2_000; ; await sleep(20)) {
+    const lines = worker.logs().map(({ message }) => JSON.parse(message));
+    if (enough(lines) || Date.now() > deadline) return lines;
+  }
 }
 
 function jsonOrUndefined(text) {

@@ -5,7 +5,7 @@ import { request as httpRequest } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
-import { ADMIN, API, AUTH, caller, expect, expectProblem, forgetBoard, logIn, mintToken, startWorker } from "./harness.mjs";
+import { ADMIN, API, AUTH, caller, expect, expectProblem, forgetBoard, logIn, logLines, mintToken, startWorker } from "./harness.mjs";
 
 const MAX_BODY_BYTES = 1_048_576;
 // Secrets of this run, and texts sent where a careless server would write them down.
@@ -276,6 +276,27 @@ describe("a body", () => {
     assert.equal(expect(await admin.patch(`${API}/partnerships/chunks`, inChunks(bytes)), 200).name, name);
   });
 
+  test("of another shape than the document says is refused, with the place of what is wrong", async () => {
+    const at = new Date().toISOString();
+    const deliverable = `${API}/partnerships/gemini_visual/deliverables/visual_search_system`;
+    for (const [method, path, body, pointer] of [
+      ["POST", `${AUTH}/login`, [ADMIN.username, ADMIN.password], "#"],
+      ["PUT", deliverable, [10, "in_progress"], "#"],
+      ["PUT", deliverable, { completion_percentage: 10, status: { in_progress: null } }, "#/status"],
+      ["PUT", deliverable, { completion_percentage: 10, status: 1 }, "#/status"],
+      ["PUT", deliverable, { completion_percentage: "10", status: "in_progress" }, "#/completion_percentage"],
+      ["PUT", deliverable, { status: "in_progress" }, "#/completion_percentage"],
+      ["PUT", deliverable, { completion_percentage: 10, status: "in_progress", due: "2026-01-01" }, "#/due"],
+      ["POST", `${API}/partnerships/gemini_visual/kpis/user_satisfaction`, [[4.5, at]], "#/0"],
+      ["POST", `${API}/partnerships/gemini_visual/kpis/user_satisfaction`, [{ value: 4.5, at }, { value: 4.5, at: "noon" }], "#/1/at"],
+    ]) {
+      const problem = expectProblem(await admin.request(method, path, { body }), 422, "validation_failed");
+      assert.deepEqual(problem.errors.map((error) => error.pointer), [pointer], JSON.stringify(body));
+    }
+    const { rejected } = expect(await admin.post(PATH, [[at, "up", 12, "positional"]]), 202);
+    assert.equal(rejected.length, 1);
+  });
+
   test("that is missing, empty or of another kind is refused", async () => {
     expectProblem(await admin.request("POST", PATH), 415, "unsupported_media_type");
     expectProblem(await admin.post(PATH, ""), 400, "malformed_json");
@@ -439,16 +460,8 @@ describe("HTTP", () => {
 
 // These look back on all requests of this file, and on a few of their own.
 describe("the log", () => {
-  /** The lines, once there is one for each reply that came back. */
-  async function requestLines() {
-    const deadline = Date.now() + 3_000;
-    for (;;) {
-      const lines = worker.logs().map(({ message }) => JSON.parse(message));
-      const ofRequests = lines.filter((line) => line["event.dataset"] === "devskyy.request");
-      if (ofRequests.length >= replies.length || Date.now() > deadline) return { lines, ofRequests };
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
+  const ofRequests = (lines) => lines.filter((line) => line["event.dataset"] === "devskyy.request");
+  const allLines = () => logLines(worker, (lines) => ofRequests(lines).length >= replies.length);
 
   before(async () => {
     const secret = { "x-request-id": "careless-client" };
@@ -465,8 +478,8 @@ describe("the log", () => {
 
   test("has one line for each request, and each is an ECS event", async () => {
     const templates = new Set(["(no route)", ...Object.keys(expect(await anyone.get("/openapi.json"), 200).paths)]);
-    const { lines, ofRequests } = await requestLines();
-    const ids = ofRequests.map((line) => line["http.request.id"]);
+    const lines = await allLines();
+    const ids = ofRequests(lines).map((line) => line["http.request.id"]);
     assert.deepEqual(ids.toSorted(), replies.map(({ headers }) => headers.get("x-request-id")).toSorted());
     for (const line of lines) {
       assert.deepEqual(Object.keys(line).slice(0, 3), ["@timestamp", "log.level", "message"]);
@@ -477,7 +490,7 @@ describe("the log", () => {
         assert.equal(typeof line[field], "string", `${field}: ${line.message}`);
       }
     }
-    for (const line of ofRequests) {
+    for (const line of ofRequests(lines)) {
       const status = line["http.response.status_code"];
       assert.ok(Number.isInteger(status));
       assert.ok(templates.has(line["url.path"]), line["url.path"]);
@@ -486,18 +499,17 @@ describe("the log", () => {
       assert.equal(line["log.level"], status >= 500 ? "error" : status >= 400 ? "warn" : "info");
       assert.equal(line["error.type"] !== undefined, status >= 400, line.message);
     }
-    const traced = ofRequests.find((line) => line["http.request.id"] === "traced-request");
+    const traced = lines.find((line) => line["http.request.id"] === "traced-request");
     assert.equal(traced["trace.id"], "4bf92f3577b34da6a3ce929d0e0e4736");
   });
 
   test("tells of no failure of our own", async () => {
-    const { lines } = await requestLines();
+    const lines = await allLines();
     assert.deepEqual(lines.filter((line) => line["log.level"] === "error"), []);
   });
 
   test("and the replies hold no secret", async () => {
-    const { lines } = await requestLines();
-    const written = JSON.stringify(lines);
+    const written = JSON.stringify(await allLines());
     const secrets = [ADMIN.password, SIGNING_SEED, "$argon2", "a password for one test"];
     for (const text of [...secrets, admin.tokens.access_token, admin.tokens.refresh_token, CANARY]) {
       assert.ok(!written.includes(text), `the log holds ${text}`);

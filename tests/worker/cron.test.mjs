@@ -1,0 +1,187 @@
+// The cron lines of wrangler.toml, as the runtime fires them.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { ADMIN, API, caller, expect, forgetBoard, logIn, logLines, networkFailure, startWorker } from "./harness.mjs";
+
+const TICK = "* * * * *";
+const HOURLY = "17 * * * *";
+const MINUTE_MS = 60_000;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+
+let worker;
+/** What the Worker asked for, and what it is answered. */
+let asked = [];
+let answer = () => new Response("{}", { status: 401 });
+
+before(async () => {
+  worker = await startWorker({
+    outbound: (request) => {
+      asked.push(request.url);
+      return answer(request);
+    },
+  });
+});
+after(() => worker?.close());
+
+const rows = async (sql, ...values) => (await worker.env.DB.prepare(sql).bind(...values).all()).results;
+const count = async (from) => (await rows(`SELECT COUNT(*) AS n FROM ${from}`))[0].n;
+const run = async (job) => (await rows("SELECT * FROM job_runs WHERE job = ?", job))[0];
+/** What the log says of jobs since an instant, once that is `count` lines. */
+async function told(since, count) {
+  const ofJobs = (lines) => lines.filter((line) => line["event.dataset"] === "devskyy.job" && Date.parse(line["@timestamp"]) >= since);
+  return ofJobs(await logLines(worker, (lines) => ofJobs(lines).length >= count));
+}
+
+async function fire(cron, time) {
+  asked = [];
+  const began = Date.now();
+  const { outcome } = await worker.scheduled(cron, time);
+  assert.equal(outcome, "ok");
+  return { began, ended: Date.now() };
+}
+
+test("the first tick makes the tenant and its admin before anybody logs in, and measures at once", async () => {
+  assert.equal(await count("tenants"), 0);
+  const minute = Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS;
+  const { began, ended } = await fire(TICK, minute);
+  assert.deepEqual(await rows("SELECT id FROM tenants"), [{ id: "ten_default" }]);
+  assert.deepEqual(await rows("SELECT username, role FROM users"), [{ username: ADMIN.username, role: "admin" }]);
+  assert.equal(await count("partnerships"), 6);
+  const probes = (await rows("SELECT url FROM probes UNION ALL SELECT status_page_url FROM partnerships WHERE status_page_url IS NOT NULL")).map(({ url }) => url);
+  assert.deepEqual(asked.toSorted(), probes.toSorted());
+
+  const tick = await run("tick");
+  assert.deepEqual([tick.outcome, tick.scheduled_at, tick.detail], ["success", minute, "6 partnerships, 6 probes"]);
+  assert.ok(began <= tick.started_at && tick.started_at <= tick.finished_at && tick.finished_at <= ended);
+
+  const admin = await logIn(worker);
+  assert.equal(await count("users"), 1);
+  for (const known of expect(await admin.get(`${API}/partnerships`), 200)) {
+    assert.deepEqual([known.verdict, known.metrics.uptime.n], ["up", 1], known.id);
+  }
+});
+
+test("every cron line of wrangler.toml runs a job, which leaves a row", async () => {
+  const toml = readFileSync(new URL("../../wrangler.toml", import.meta.url), "utf8");
+  const crons = JSON.parse(/^crons = (\[.*\])$/m.exec(toml)[1]);
+  assert.deepEqual(crons, [TICK, HOURLY]);
+  const began = Date.now();
+  const time = began + MINUTE_MS;
+  for (const cron of crons) await fire(cron, time);
+  const runs = await rows("SELECT job, outcome, scheduled_at FROM job_runs ORDER BY job");
+  assert.deepEqual(runs, ["housekeeping", "tick"].map((job) => ({ job, outcome: "success", scheduled_at: time })));
+  assert.deepEqual((await told(began, 2)).map((line) => [line.message, line["log.level"]]), [["job tick", "info"], ["job housekeeping", "info"]]);
+});
+
+test("a cron line without a job is logged and does nothing", async () => {
+  const before = JSON.stringify([await rows("SELECT * FROM job_runs"), await count("activity")]);
+  const { began } = await fire("0 0 1 1 *");
+  assert.deepEqual(asked, []);
+  assert.equal(JSON.stringify([await rows("SELECT * FROM job_runs"), await count("activity")]), before);
+  const [line, ...more] = await told(began, 1);
+  assert.deepEqual(more, []);
+  assert.deepEqual([line["log.level"], line["error.message"]], ["warn", "0 0 1 1 *"]);
+  assert.match(line.message, /no job/);
+});
+
+describe("a tick", () => {
+  const tick = async (time) => {
+    await fire(TICK, time);
+    return (await run("tick")).detail;
+  };
+  /** Begins five minutes, well ahead of what the tests above have used up. */
+  const start = Math.ceil(Date.now() / (5 * MINUTE_MS) + 12) * 5 * MINUTE_MS;
+
+  test("that is late is for its own minute, and one overtaken by a newer one asks nobody", async () => {
+    assert.equal(await tick(start), "6 partnerships, 6 probes");
+    assert.equal(await tick(start + 3 * MINUTE_MS), "6 partnerships, 6 probes", "two minutes are missing and not made up for");
+    assert.equal(await tick(start + MINUTE_MS), "6 partnerships, 0 probes");
+    assert.deepEqual(asked, []);
+    assert.equal(await tick(start + 3 * MINUTE_MS + 59_999), "6 partnerships, 0 probes");
+    assert.equal((await run("tick")).scheduled_at, start + 3 * MINUTE_MS + 59_999);
+    assert.equal(await tick(start + 4 * MINUTE_MS), "6 partnerships, 6 probes");
+  });
+
+  test("asks a probe as often as its interval says, counted from the epoch", async () => {
+    const admin = await logIn(worker);
+    const probes = [
+      { key: "often", url: "https://api.example.com/often" },
+      { key: "seldom", url: "https://api.example.com/seldom", interval_s: 300 },
+      { key: "never", url: "https://api.example.com/never", enabled: false },
+    ];
+    expect(await admin.patch(`${API}/partnerships/grok`, { probes }), 200);
+    const seen = [];
+    for (let i = 0; i < 6; i += 1) {
+      await tick(start + (60 + i) * MINUTE_MS);
+      seen.push(asked.filter((url) => url.startsWith("https://api.example.com/")).map((url) => url.slice(24)).sort().join("+"));
+    }
+    assert.deepEqual(seen, ["often+seldom", "often", "often", "often", "often", "often+seldom"]);
+  });
+
+  test("whose partners all fail has succeeded: it is them, not the job", async () => {
+    answer = networkFailure;
+    assert.match(await tick(start + 120 * MINUTE_MS), /^6 partnerships, [67] probes$/);
+    assert.equal((await run("tick")).outcome, "success");
+    const admin = await logIn(worker);
+    await forgetBoard(admin, "cursor");
+    for (const known of expect(await admin.get(`${API}/partnerships`), 200)) assert.equal(known.verdict, "unreachable_from_us", known.id);
+    const { components, component_details } = expect(await admin.get(`${API}/status`), 200);
+    assert.deepEqual([components.outbound, components.cron], ["down", "operational"], JSON.stringify(component_details));
+    answer = () => new Response(null, { status: 204 });
+  });
+
+  test("that found the database broken is a failed one, and says no more to people than that", async () => {
+    await worker.env.DB.prepare("ALTER TABLE probes RENAME TO probes_away").run();
+    const began = Date.now();
+    try {
+      await fire(TICK, start + 180 * MINUTE_MS);
+    } finally {
+      await worker.env.DB.prepare("ALTER TABLE probes_away RENAME TO probes").run();
+    }
+    const { outcome, detail } = await run("tick");
+    assert.deepEqual([outcome, detail], ["failed", "failed; the cause is in the log"]);
+    const [line] = await told(began, 1);
+    assert.deepEqual([line.message, line["log.level"], line["error.type"]], ["job tick", "error", "job_failed"]);
+    assert.match(line["error.message"], /no such table: probes/);
+    const admin = await logIn(worker);
+    assert.equal(expect(await admin.get(`${API}/status`), 200).components.cron, "degraded");
+    assert.equal(expect(await admin.get(`${API}/deployment/readiness`), 200).checks.cron.status, "warning");
+
+    await tick(start + 181 * MINUTE_MS);
+    assert.ok(asked.length >= 6);
+    assert.equal(expect(await admin.get(`${API}/status`), 200).components.cron, "operational");
+  });
+
+  test("that has not come for more than three minutes shows", async () => {
+    const admin = await logIn(worker);
+    const { started_at: started } = await run("tick");
+    const checks = async () => {
+      const status = expect(await admin.get(`${API}/status`), 200);
+      const readiness = expect(await admin.get(`${API}/deployment/readiness`), 200);
+      return [status.components.cron, status.overall_status === "operational", readiness.checks.cron.status, readiness.overall_status];
+    };
+    await worker.env.DB.prepare("UPDATE job_runs SET started_at = ? WHERE job = 'tick'").bind(Date.now() - 3 * MINUTE_MS - 1).run();
+    assert.deepEqual(await checks(), ["down", false, "fail", "not_ready"]);
+    await worker.env.DB.prepare("UPDATE job_runs SET started_at = ? WHERE job = 'tick'").bind(started).run();
+    assert.equal((await checks())[0], "operational");
+  });
+});
+
+test("the hourly job deletes refresh tokens a month after their end, and no others", async () => {
+  const { tokens } = await logIn(worker);
+  await worker.env.DB.prepare("DELETE FROM refresh_tokens WHERE id <> (SELECT MAX(id) FROM refresh_tokens)").run();
+  for (const [id, days] of [["rft_old", 31], ["rft_older", 400], ["rft_kept", 29], ["rft_ended", 0]]) {
+    await worker.env.DB.prepare(
+      `INSERT INTO refresh_tokens SELECT ?1, tenant_id, user_id, family_id, ?1, client_hash, issued_at, ?2, NULL, NULL, NULL
+       FROM refresh_tokens LIMIT 1`,
+    ).bind(id, Date.now() - days * DAY_MS).run();
+  }
+  await fire(HOURLY);
+  const left = (await rows("SELECT id FROM refresh_tokens ORDER BY id")).map(({ id }) => id);
+  assert.equal(left.length, 3);
+  assert.ok(left.includes("rft_kept") && left.includes("rft_ended"));
+  const { outcome, detail } = await run("housekeeping");
+  assert.deepEqual([outcome, detail], ["success", "2 refresh tokens deleted"]);
+  expect(await caller(worker).post("/api/v1/auth/refresh", { refresh_token: tokens.refresh_token }), 200);
+});
