@@ -3,8 +3,8 @@
 use super::time::{DAY_MS, MINUTE_MS};
 use serde::{Deserialize, Serialize};
 
-/// What a tenant can tune. Every field has a default, so that a document of an
-/// earlier version still reads.
+/// What a tenant can tune.
+// Every field has a default, so that a document of an earlier version reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]

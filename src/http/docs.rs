@@ -35,7 +35,7 @@ pub struct EndpointsOut {
     pub examples: &'static str,
     pub endpoints: Vec<EndpointOut>,
     /// Day of the release described here.
-    pub last_updated: &'static str,
+    pub last_updated: String,
 }
 
 #[derive(Serialize)]
@@ -185,7 +185,7 @@ fn render_endpoints(routes: &'static [Route]) -> Result<EndpointsOut, Problem> {
                    partners. Lists and dictionaries of replies are cut to their first \
                    two entries.",
         endpoints: endpoints.collect(),
-        last_updated: RELEASED,
+        last_updated: format!("{RELEASED}T00:00:00.000Z"),
     })
 }
 

@@ -47,6 +47,13 @@ pub struct LoginIn {
     /// Accepted and not used: the role decides.
     #[serde(default)]
     pub scope: Option<String>,
+    /// Accepted and not used: clients of OAuth 2 send it, and there is one
+    /// kind of client.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// As `client_id`.
+    #[serde(default)]
+    pub client_secret: Option<String>,
 }
 
 /// An access token and the refresh token that replaces it.

@@ -30,7 +30,7 @@ const PERMISSIONS_POLICY: &str = "accelerometer=(), autoplay=(), camera=(), \
      encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), hid=(), \
      idle-detection=(), magnetometer=(), microphone=(), midi=(), payment=(), \
      picture-in-picture=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), \
-     usb=(), web-share=(), xr-spatial-tracking=()";
+     usb=(), xr-spatial-tracking=()";
 
 const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 

@@ -213,6 +213,7 @@ impl Shape {
     }
 
     #[cfg(target_arch = "wasm32")]
+    #[allow(clippy::extra_unused_type_parameters, reason = "the host's body uses it")]
     const fn of<T: Described>() -> Self {
         Self {}
     }

@@ -24,7 +24,7 @@ pub struct CreateUserIn {
     pub email: Option<String>,
     /// 12 to 128 characters, not the user name.
     pub password: String,
-    /// Read as text, so that it is checked together with the other fields.
+    // Read as text, so that it is checked together with the other fields.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Role"))]
     pub role: String,
 }
