@@ -2,7 +2,7 @@
 
 use super::time::{HOUR_MS, SECOND_MS, Timestamp};
 use super::verdict::Verdict;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Raw observations are kept this long, and rows this old are still taken.
 pub const RAW_RETENTION_MS: i64 = 48 * HOUR_MS;
@@ -61,12 +61,23 @@ pub struct Observation {
 pub struct ObservationIn {
     /// When the call was made: at most 48 hours ago, at most 60 s ahead.
     pub at: Timestamp,
+    #[serde(deserialize_with = "verdict_name")]
     pub outcome: Verdict,
     /// Time to the response headers in milliseconds, 0 to 3,600,000.
     #[serde(default)]
     pub latency_ms: Option<f64>,
     /// Who saw it, such as `gateway-eu`: 1 to 64 printable characters.
     pub source: String,
+}
+
+/// A verdict by its name alone: serde would also take `{"up": null}`.
+fn verdict_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Error> {
+    let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+    Verdict::parse(&name).ok_or_else(|| {
+        let shown: String = name.chars().take(40).collect();
+        let names = Verdict::ALL.map(Verdict::name).join(", ");
+        de::Error::custom(format!("unknown variant {shown:?}, expected one of {names}"))
+    })
 }
 
 impl ObservationIn {

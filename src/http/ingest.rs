@@ -321,6 +321,10 @@ mod tests {
                 r#"{"at":"2026-01-31T11:59:00Z","outcome":"fine","source":"g"}"#,
                 "outcome: unknown variant",
             ),
+            (
+                r#"{"at":"2026-01-31T11:59:00Z","outcome":{"up":null},"source":"g"}"#,
+                "outcome: invalid type",
+            ),
             (r#"{"at":"2026-01-31T11:59:00Z","outcome":"up"}"#, "missing field `source`"),
             (
                 r#"{"at":"2026-01-31T11:59:00Z","outcome":"up","source":"g","x":1}"#,

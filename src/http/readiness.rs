@@ -7,13 +7,15 @@ use super::openapi;
 use super::problem::Problem;
 use super::reply::{API_HEADERS, Reply};
 use super::status::{ComponentState, cron};
+use crate::auth::bootstrap;
 use crate::domain::readiness::{Check, CheckStatus, report};
 use crate::domain::time::{MINUTE_MS, Timestamp};
 use crate::objects::board;
 use crate::objects::partnership::{self, Command};
 use crate::platform::Error;
+use crate::store;
 use crate::store::job_runs::{self, TICK};
-use crate::store::{self, users};
+use crate::store::users::{self, BootstrapPassword};
 use ::http::StatusCode;
 use std::rc::Rc;
 
@@ -43,12 +45,12 @@ pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
     let platform = &app.platform;
     let tenant_id = cx.caller()?.tenant_id();
     let board = app.boards.snapshot(platform, tenant_id, cx.now).await;
-    let (migrations, kv, pong, tick, rotated) = futures::join!(
+    let (migrations, kv, pong, tick, password) = futures::join!(
         store::applied_migrations(&platform.database),
         kv_round_trip(app, cx.now),
         board::ping(platform, tenant_id),
         job_runs::last(&platform.database, TICK),
-        users::has_bootstrap_password(&platform.database),
+        users::bootstrap_password(&platform.database),
     );
     let board = pong.and(board);
     let objects = objects(&cx, tenant_id, &board).await;
@@ -62,7 +64,7 @@ pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
         ("cron", cron_ran(tick, cx.now)),
         ("cors", cors(app)),
         ("security_headers", security_headers(&reply)),
-        ("bootstrap_secret", bootstrap_secret(rotated)),
+        ("bootstrap_secret", bootstrap_secret(app, password)),
         ("loopback_probes", loopback_probes(app)),
         ("partnership_data", partnership_data(&board)),
         ("openapi", openapi_matches(app)),
@@ -225,14 +227,21 @@ fn security_headers(own: &Reply) -> Finding {
     }
 }
 
-fn bootstrap_secret(in_use: Result<bool, Error>) -> Finding {
-    match in_use {
+fn bootstrap_secret(app: &App, password: Result<BootstrapPassword, Error>) -> Finding {
+    match password {
         Err(error) => not_run("D1", &error),
-        Ok(true) => warning(
+        Ok(BootstrapPassword::Gone) => pass("nobody has the password of the deployment's secret"),
+        Ok(BootstrapPassword::InUse) => warning(
             "the first admin still has the password of the deployment's secret",
             "log in as the first admin and change the password, then delete the secret",
         ),
-        Ok(false) => pass("nobody has the password of the deployment's secret"),
+        Ok(BootstrapPassword::NoUsers) => match bootstrap::first_admin(&app.config) {
+            Ok(_) => warning("there is no first admin yet", "log in once, or wait for a tick"),
+            Err(defects) => fail(
+                defects.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                "set BOOTSTRAP_ADMIN_USERNAME and BOOTSTRAP_ADMIN_PASSWORD: nobody can log in",
+            ),
+        },
     }
 }
 

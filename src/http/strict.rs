@@ -1,7 +1,8 @@
-//! JSON objects, and nothing else, as structs.
+//! JSON objects, and nothing else, as structs; strings, and nothing else, as
+//! enums.
 //!
 //! serde's derived code also reads a struct from an array of its fields in
-//! order. No client was promised that, the OpenAPI document does not allow it,
+//! order, and an enum from an object with one field. No client was promised that, the OpenAPI document does not allow it,
 //! and a mistake would be taken for data.
 
 use serde::Deserializer;
@@ -63,7 +64,12 @@ impl<'de> Deserializer<'de> for Strict<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        match self.0 {
+            // All enums of the wire are plain names; serde would also take
+            // {"name": null}.
+            Value::String(_) => self.0.deserialize_enum(name, variants, visitor),
+            _ => Err(Self::Error::custom("expected a string")),
+        }
     }
 
     serde::forward_to_deserialize_any! {

@@ -173,13 +173,31 @@ pub async fn find(
     rows.first().map(User::from_row).transpose()
 }
 
-/// Whether anybody who can log in still has the password of the deployment's
-/// secret.
-pub async fn has_bootstrap_password(database: &Database) -> Result<bool, Error> {
-    let query = Statement::new(
-        "SELECT id FROM users WHERE password_source = 'bootstrap' AND disabled_at IS NULL LIMIT 1",
-    );
-    Ok(!database.query(query).await?.is_empty())
+/// What became of the first admin's password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootstrapPassword {
+    /// There is no user at all yet.
+    NoUsers,
+    /// Somebody who can log in still has the password of the secret.
+    InUse,
+    /// Nobody has it.
+    Gone,
+}
+
+pub async fn bootstrap_password(database: &Database) -> Result<BootstrapPassword, Error> {
+    let rows = database
+        .query(Statement::new(
+            "SELECT COUNT(*) AS users, COALESCE(SUM(password_source = 'bootstrap' \
+                 AND disabled_at IS NULL), 0) AS bootstrap FROM users",
+        ))
+        .await?;
+    let Some(row) = rows.first() else { return Ok(BootstrapPassword::NoUsers) };
+    let (users, bootstrap): (u64, u64) = (row.get("users")?, row.get("bootstrap")?);
+    Ok(match (users, bootstrap) {
+        (0, _) => BootstrapPassword::NoUsers,
+        (_, 0) => BootstrapPassword::Gone,
+        _ => BootstrapPassword::InUse,
+    })
 }
 
 /// The users of a tenant, oldest first, at most [`LIST_LIMIT`].
