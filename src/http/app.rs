@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::log;
 use crate::platform::Platform;
+use crate::platform::sql::Statement;
+use crate::store::activity::{self, Entry, Status};
 use ::http::Method;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -108,6 +110,20 @@ impl Cx {
         self.caller.as_ref().ok_or_else(|| {
             Problem::new(Code::Unauthenticated, "present an access token: Authorization: Bearer …")
         })
+    }
+
+    /// The line of activity that says the caller did this, to stand in one
+    /// batch with what it tells of.
+    pub fn activity(&self, event: &str, subject: &str) -> Result<Statement, Problem> {
+        let caller = self.caller()?;
+        let entry = Entry {
+            tenant_id: caller.tenant_id(),
+            actor: caller.user_id(),
+            event,
+            status: Status::Success,
+            subject,
+        };
+        Ok(activity::insert(&self.app.platform.random, self.now, &entry)?)
     }
 
     /// A parameter of the path template.

@@ -7,7 +7,6 @@ use super::reply::Reply;
 use crate::domain::decision::appraisal::{Appraisal, AppraisalContext, appraise};
 use crate::domain::id::IdKind;
 use crate::domain::time::Timestamp;
-use crate::store::activity::{self, Entry, Status};
 use crate::store::{self, decisions};
 use serde::{Deserialize, Serialize};
 
@@ -65,14 +64,7 @@ pub async fn decide(cx: Cx) -> Result<Reply, Problem> {
         author_id: caller.user_id(),
         created_at: cx.now,
     });
-    let entry = Entry {
-        tenant_id: caller.tenant_id(),
-        actor: caller.user_id(),
-        event: "decision.made",
-        status: Status::Success,
-        subject: &out.decision_id,
-    };
-    let noted = activity::insert(&platform.random, cx.now, &entry)?;
+    let noted = cx.activity("decision.made", &out.decision_id)?;
     platform.database.batch(vec![insert, noted]).await?;
     Ok(Reply::bytes(::http::StatusCode::OK, "application/json", reply.into_bytes()))
 }

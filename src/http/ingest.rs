@@ -10,7 +10,6 @@ use crate::domain::partnership::Definition;
 use crate::domain::time::{DAY_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
-use crate::store::activity::{self, Entry, Status};
 use crate::store::registry;
 use ::http::StatusCode;
 use base64::Engine;
@@ -269,15 +268,7 @@ fn parse_key(header: &str) -> Option<String> {
 /// failure here is logged and the client is not told to repeat.
 async fn note(cx: &Cx, event: &str, subject: &str) -> Result<(), Problem> {
     let platform = &cx.app.platform;
-    let caller = cx.caller()?;
-    let entry = Entry {
-        tenant_id: caller.tenant_id(),
-        actor: caller.user_id(),
-        event,
-        status: Status::Success,
-        subject,
-    };
-    let statement = activity::insert(&platform.random, cx.now, &entry)?;
+    let statement = cx.activity(event, subject)?;
     if let Err(error) = platform.database.batch(vec![statement]).await {
         let what = "activity not written";
         crate::log::warn(&platform.log, cx.now, "devskyy.ingest", what, &error.to_string());

@@ -20,7 +20,6 @@ use crate::domain::validation::FieldError;
 use crate::log;
 use crate::objects::{board, partnership};
 use crate::platform::sql::Statement;
-use crate::store::activity::{self, Entry, Status};
 use crate::store::{registry, settings};
 use ::http::StatusCode;
 use serde::{Deserialize, Deserializer};
@@ -353,15 +352,7 @@ async fn write(
     subject: &str,
 ) -> Result<(), Problem> {
     let platform = &cx.app.platform;
-    let caller = cx.caller()?;
-    let entry = Entry {
-        tenant_id: caller.tenant_id(),
-        actor: caller.user_id(),
-        event,
-        status: Status::Success,
-        subject,
-    };
-    statements.push(activity::insert(&platform.random, cx.now, &entry)?);
+    statements.push(cx.activity(event, subject)?);
     match platform.database.batch(statements).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_constraint(registry::ID_TAKEN) => Err(Problem::new(

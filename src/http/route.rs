@@ -76,6 +76,21 @@ pub struct Route {
 
 const JSON: &[&str] = &["application/json"];
 
+/// A constructor for each method, so that a row of the table reads in order.
+macro_rules! methods {
+    ($($name:ident $method:ident),*) => {$(
+        pub const fn $name(
+            id: &'static str,
+            path: &'static str,
+            access: Access,
+            summary: &'static str,
+            handler: Handler,
+        ) -> Self {
+            Self::new(Method::$method, id, path, access, summary, handler)
+        }
+    )*};
+}
+
 impl Route {
     const fn new(
         method: Method,
@@ -101,55 +116,7 @@ impl Route {
         }
     }
 
-    pub const fn get(
-        id: &'static str,
-        path: &'static str,
-        access: Access,
-        summary: &'static str,
-        handler: Handler,
-    ) -> Self {
-        Self::new(Method::GET, id, path, access, summary, handler)
-    }
-
-    pub const fn post(
-        id: &'static str,
-        path: &'static str,
-        access: Access,
-        summary: &'static str,
-        handler: Handler,
-    ) -> Self {
-        Self::new(Method::POST, id, path, access, summary, handler)
-    }
-
-    pub const fn put(
-        id: &'static str,
-        path: &'static str,
-        access: Access,
-        summary: &'static str,
-        handler: Handler,
-    ) -> Self {
-        Self::new(Method::PUT, id, path, access, summary, handler)
-    }
-
-    pub const fn patch(
-        id: &'static str,
-        path: &'static str,
-        access: Access,
-        summary: &'static str,
-        handler: Handler,
-    ) -> Self {
-        Self::new(Method::PATCH, id, path, access, summary, handler)
-    }
-
-    pub const fn delete(
-        id: &'static str,
-        path: &'static str,
-        access: Access,
-        summary: &'static str,
-        handler: Handler,
-    ) -> Self {
-        Self::new(Method::DELETE, id, path, access, summary, handler)
-    }
+    methods! { get GET, post POST, put PUT, patch PATCH, delete DELETE }
 
     pub const fn limit(mut self, limit: LimitClass) -> Self {
         self.limit = limit;

@@ -91,23 +91,15 @@ fn definition(row: &Row) -> Result<Definition, Error> {
 
 /// The statements that store a new definition.
 pub fn insert(tenant_id: &str, definition: &Definition) -> Result<Vec<Statement>, Error> {
-    let targets = &definition.targets;
     let mut statements = vec![
-        Statement::new(
+        agreement(
+            tenant_id,
+            definition,
             "INSERT INTO partnerships (tenant_id, id, name, partner, status_page_url, \
                  availability_target_percent, availability_floor_percent, latency_target_ms, \
                  degraded_counts_as_bad, revision, created_at, updated_at) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
-        .bind(tenant_id)
-        .bind(definition.id.as_str())
-        .bind(definition.name.as_str())
-        .bind(definition.partner.as_str())
-        .bind(definition.status_page_url.clone())
-        .bind(targets.availability_percent)
-        .bind(targets.availability_floor_percent)
-        .bind(targets.latency_ms)
-        .bind(targets.degraded_counts_as_bad)
         .bind(definition.revision)
         .bind(definition.created_at.millis())
         .bind(definition.updated_at.millis()),
@@ -120,24 +112,16 @@ pub fn insert(tenant_id: &str, definition: &Definition) -> Result<Vec<Statement>
 /// `definition.revision`. If somebody changed it meanwhile, or retired it, the
 /// batch fails on [`REVISION_MOVED`] and nothing is written.
 pub fn replace(tenant_id: &str, definition: &Definition) -> Result<Vec<Statement>, Error> {
-    let targets = &definition.targets;
     let mut statements = vec![
-        Statement::new(
+        agreement(
+            tenant_id,
+            definition,
             "UPDATE partnerships SET name = ?3, partner = ?4, status_page_url = ?5, \
                  availability_target_percent = ?6, availability_floor_percent = ?7, \
                  latency_target_ms = ?8, degraded_counts_as_bad = ?9, updated_at = ?11, \
                  revision = iif(revision = ?10 - 1 AND retired_at IS NULL, ?10, 0) \
              WHERE tenant_id = ?1 AND id = ?2",
         )
-        .bind(tenant_id)
-        .bind(definition.id.as_str())
-        .bind(definition.name.as_str())
-        .bind(definition.partner.as_str())
-        .bind(definition.status_page_url.clone())
-        .bind(targets.availability_percent)
-        .bind(targets.availability_floor_percent)
-        .bind(targets.latency_ms)
-        .bind(targets.degraded_counts_as_bad)
         .bind(definition.revision)
         .bind(definition.updated_at.millis()),
     ];
@@ -151,6 +135,21 @@ pub fn replace(tenant_id: &str, definition: &Definition) -> Result<Vec<Statement
     }
     statements.extend(insert_parts(tenant_id, definition)?);
     Ok(statements)
+}
+
+/// A statement whose `?1 … ?9` are the tenant, the id and what was agreed.
+fn agreement(tenant_id: &str, definition: &Definition, sql: &'static str) -> Statement {
+    let targets = &definition.targets;
+    Statement::new(sql)
+        .bind(tenant_id)
+        .bind(definition.id.as_str())
+        .bind(definition.name.as_str())
+        .bind(definition.partner.as_str())
+        .bind(definition.status_page_url.clone())
+        .bind(targets.availability_percent)
+        .bind(targets.availability_floor_percent)
+        .bind(targets.latency_ms)
+        .bind(targets.degraded_counts_as_bad)
 }
 
 /// The statements that retire a partnership: it is no longer listed, probed or
