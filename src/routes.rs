@@ -7,6 +7,7 @@ use crate::auth::permission::Permission::{
 };
 use crate::domain::observation::ObservationIn;
 use crate::domain::readiness::ReadinessReport;
+use crate::http::app::{Endpoint, Handler};
 use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires};
 use crate::http::route::{LimitClass, Route};
 use crate::http::{
@@ -17,7 +18,7 @@ use crate::http::{
 /// The table wants a plain function; handlers are `async`.
 macro_rules! run {
     ($handler:path) => {
-        |cx| Box::pin($handler(cx))
+        (|cx| Box::pin($handler(cx))) as Handler
     };
 }
 
@@ -29,7 +30,7 @@ macro_rules! api {
 }
 
 #[rustfmt::skip]
-pub static ROUTES: &[Route] = &[
+pub static ROUTES: &[Endpoint] = &[
     // ---- the eleven ----
     Route::get("health", api!("/health"), PublicHealth(MetricsRead),
         "How the partners are doing, in one look", run!(health::health))

@@ -5,3 +5,4 @@ pub mod caller;
 pub mod password;
 pub mod permission;
 pub mod token;
+pub mod verifier;

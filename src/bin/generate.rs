@@ -18,8 +18,8 @@ fn main() -> std::process::ExitCode {
 mod host {
     use devskyy_orchestration::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
     use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
+    use devskyy_orchestration::http::Endpoint;
     use devskyy_orchestration::http::openapi::{Example, Examples, example_name, generate};
-    use devskyy_orchestration::http::route::Route;
     use devskyy_orchestration::http::{Body, Reply, Request};
     use devskyy_orchestration::platform::Headers;
     use devskyy_orchestration::platform::native::{Fault, Script};
@@ -388,12 +388,12 @@ mod host {
         }
     }
 
-    fn find(id: &str) -> Result<&'static Route, String> {
+    fn find(id: &str) -> Result<&'static Endpoint, String> {
         ROUTES.iter().find(|route| route.id == id).ok_or_else(|| format!("no route is called {id}"))
     }
 
     /// The path with its `{parameters}` filled in.
-    fn path(route: &Route, parameters: &[&str]) -> Result<String, String> {
+    fn path(route: &Endpoint, parameters: &[&str]) -> Result<String, String> {
         let mut path = String::new();
         let mut values = parameters.iter();
         for (index, part) in route.path.split(['{', '}']).enumerate() {

@@ -41,7 +41,11 @@ const FAMILIES: &[(&str, Kind, &str)] = &[
         Kind::Gauge,
         "Good observations over good and bad ones, 24 h.",
     ),
-    ("devskyy_partnership_success_ratio", Kind::Gauge, "Observations up over all attempts, 24 h."),
+    (
+        "devskyy_partnership_success_ratio",
+        Kind::Gauge,
+        "Calls that were served over all attempts, 24 h.",
+    ),
     (
         "devskyy_partnership_response_time_seconds",
         Kind::Gauge,

@@ -120,7 +120,7 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
     let lower = Some(Direction::LowerIsBetter);
     let good = counts.in_class(Class::Good, targets.degraded_counts_as_bad);
     let bad = counts.in_class(Class::Bad, targets.degraded_counts_as_bad);
-    let attempts = counts.attempts();
+    let (attempts, served) = (counts.attempts(), counts.up + counts.degraded);
     let latency = summary.latency.as_ref();
     let latency_n = latency.map_or(0, |latency| latency.n);
     let quantile = |of: fn(&super::rollup::Latency) -> &Quantile| {
@@ -145,14 +145,14 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
             quantile(|l| &l.p95),
         ),
         metric("response_time_p99", "ms", None, lower, latency_n, quantile(|l| &l.p99)),
-        metric("success_rate", "percent", None, higher, attempts, percent(counts.up, attempts)),
+        metric("success_rate", "percent", None, higher, attempts, percent(served, attempts)),
         metric(
             "error_rate",
             "percent",
             None,
             lower,
             attempts,
-            percent(attempts - counts.up, attempts),
+            percent(attempts - served, attempts),
         ),
         metric("requests_per_minute", "per_minute", None, None, counts.total(), rate(summary)),
     ]

@@ -74,9 +74,8 @@ pub struct ObservationIn {
 fn verdict_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Error> {
     let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
     Verdict::parse(&name).ok_or_else(|| {
-        let shown: String = name.chars().take(40).collect();
         let names = Verdict::ALL.map(Verdict::name).join(", ");
-        de::Error::custom(format!("unknown variant {shown:?}, expected one of {names}"))
+        de::Error::custom(format!("unknown variant, expected one of {names}"))
     })
 }
 

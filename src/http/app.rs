@@ -3,8 +3,10 @@
 use super::boards::Boards;
 use super::body::Request;
 use super::problem::{Code, Problem};
+use super::reply::Reply;
 use super::route::Route;
-use crate::auth::caller::{Caller, Verifier};
+use crate::auth::caller::Caller;
+use crate::auth::verifier::Verifier;
 use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::log;
@@ -12,15 +14,22 @@ use crate::platform::Platform;
 use crate::platform::sql::Statement;
 use crate::store::activity::{self, Entry, Status};
 use ::http::Method;
+use futures::future::LocalBoxFuture;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
+
+pub type HandlerFuture = LocalBoxFuture<'static, Result<Reply, Problem>>;
+pub type Handler = fn(Cx) -> HandlerFuture;
+
+/// A row of the route table with the function that answers it.
+pub type Endpoint = Route<Handler>;
 
 /// Built once per isolate. What it keeps between requests are caches only:
 /// an isolate's memory is neither shared nor durable.
 pub struct App {
     pub platform: Platform,
     pub config: Config,
-    pub routes: &'static [Route],
+    pub routes: &'static [Endpoint],
     pub verifier: Verifier,
     pub boards: Boards,
     /// Whether the outside could be reached, and when that was tried.
@@ -28,19 +37,19 @@ pub struct App {
     /// Whether the OpenAPI document describes the routes: the same for every
     /// request of a build.
     pub openapi_matches: OnceCell<Result<(), String>>,
-    router: matchit::Router<Vec<&'static Route>>,
+    router: matchit::Router<Vec<&'static Endpoint>>,
 }
 
 /// What the router makes of a method and path.
 pub enum Matched {
-    Found(&'static Route, Vec<(String, String)>),
+    Found(&'static Endpoint, Vec<(String, String)>),
     /// The path is known, not with this method; these are.
-    OtherMethods(Vec<&'static Route>),
+    OtherMethods(Vec<&'static Endpoint>),
     Nothing,
 }
 
 impl App {
-    pub fn new(platform: Platform, routes: &'static [Route]) -> Rc<Self> {
+    pub fn new(platform: Platform, routes: &'static [Endpoint]) -> Rc<Self> {
         let config = Config::from_vars(&platform.vars);
         let verifier = Verifier::new(&config);
         if let Err(defect) = verifier.keys() {
@@ -49,7 +58,7 @@ impl App {
             let what = "nobody can log in: there is no usable signing key";
             log::warn(&platform.log, now, "devskyy.start", what, &defect.to_string());
         }
-        let mut by_path: Vec<(&'static str, Vec<&'static Route>)> = Vec::new();
+        let mut by_path: Vec<(&'static str, Vec<&'static Endpoint>)> = Vec::new();
         for route in routes {
             match by_path.iter_mut().find(|(path, _)| *path == route.path) {
                 Some((_, group)) => group.push(route),
@@ -96,7 +105,7 @@ impl App {
 pub struct Cx {
     pub app: Rc<App>,
     pub request: Request,
-    pub route: &'static Route,
+    pub route: &'static Endpoint,
     pub params: Vec<(String, String)>,
     /// Set where a valid token was presented.
     pub caller: Option<Caller>,

@@ -82,10 +82,15 @@ impl Board {
 
     /// The body of a view, made once per board.
     pub fn rendered(&self, view: &'static str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-        if let Some(body) = self.rendered.borrow().get(view) {
-            return body.clone();
-        }
-        let body = Bytes::from(make());
+        self.kept(view).unwrap_or_else(|| self.keep(view, Bytes::from(make())))
+    }
+
+    /// The body of a view that was made for this board already.
+    pub fn kept(&self, view: &'static str) -> Option<Bytes> {
+        self.rendered.borrow().get(view).cloned()
+    }
+
+    pub fn keep(&self, view: &'static str, body: Bytes) -> Bytes {
         self.rendered.borrow_mut().insert(view, body.clone());
         body
     }

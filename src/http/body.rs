@@ -99,23 +99,41 @@ fn wrong_media(expected: &str) -> Problem {
 
 /// Reads JSON; what is wrong is named with its place.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(refused)?;
-    reader.end().map_err(|error| malformed(&error))?;
-    // The first reading finds a field that comes twice; this one an array in
-    // the place of an object.
     let tree: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
     serde_path_to_error::deserialize::<_, T>(Strict(&tree)).map_err(refused)?;
-    Ok(value)
+    // The tree keeps the last of two fields of one name; the text tells them
+    // apart.
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut reader).map_err(refused)
 }
 
 fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let pointer = pointer(error.path());
-    let inner = error.into_inner();
-    match inner.classify() {
-        serde_json::error::Category::Data => Problem::invalid(vec![field_error(pointer, &inner)]),
-        _ => malformed(&inner),
-    }
+    Problem::invalid(vec![field_error(pointer, &error.into_inner())])
+}
+
+/// What serde says of a value, without the value: it may be a secret that
+/// slipped into the wrong field.
+pub fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // The pointer says where, so serde_json's " at line 1 column 2" goes.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
+    let (said, expected) = match text.rsplit_once(", expected ") {
+        Some((said, expected)) => (said, Some(expected)),
+        None => (text, None),
+    };
+    let quotes_a_value = ["invalid type: ", "invalid value: ", "unknown variant "]
+        .iter()
+        .any(|prefix| said.starts_with(prefix));
+    let said = match said.find(['"', '`']) {
+        Some(at) if quotes_a_value => said.get(..at).unwrap_or_default().trim_end(),
+        _ => said,
+    };
+    let whole = match expected {
+        Some(expected) => format!("{said}, expected {expected}"),
+        None => said.to_owned(),
+    };
+    whole.chars().take(300).collect()
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {
@@ -141,14 +159,12 @@ fn pointer_token(key: &str) -> String {
 }
 
 fn field_error(mut pointer: String, error: &serde_json::Error) -> FieldError {
-    let text = error.to_string();
-    // Drop serde_json's " at line 1 column 2": the pointer says where.
-    let detail = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
+    let detail = reason(error);
     if let Some(name) = detail.strip_prefix("missing field `").and_then(|t| t.strip_suffix('`')) {
         // The path ends at the object that lacks the field; point at the field.
         pointer.push_str(&pointer_token(name));
     }
-    FieldError { pointer, detail: detail.chars().take(300).collect() }
+    FieldError { pointer, detail }
 }
 
 #[cfg(test)]
@@ -192,8 +208,17 @@ mod tests {
         let nested = from_json::<Outer>(br#"{"inner": [["a", [1]]]}"#).unwrap_err();
         assert_eq!(nested.errors[0].pointer, "/inner/0");
         let deep = "[".repeat(100_000);
-        assert_eq!(refused(&deep).0, 422);
+        assert_eq!(refused(&deep).0, 400);
         assert_eq!(refused(r#"{"name": "a", "name": "b", "items": []}"#).0, 422);
+    }
+
+    #[test]
+    fn the_refused_value_is_not_repeated() {
+        let body = r#"{"name": "a", "items": ["hunter2, expected x"]}"#;
+        let problem = from_json::<Sample>(body.as_bytes()).unwrap_err();
+        assert_eq!(problem.errors[0].detail, "invalid type: string, expected u8");
+        let problem = from_json::<Sample>(br#"{"name": "a", "items": [-7]}"#).unwrap_err();
+        assert_eq!(problem.errors[0].detail, "invalid value: integer, expected u8");
     }
 
     #[test]

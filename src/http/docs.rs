@@ -1,10 +1,10 @@
 //! The documentation: every route with examples as JSON, a page that renders
 //! `/openapi.json`, and the page's files.
 
-use super::app::Cx;
+use super::app::{Cx, Endpoint};
 use super::problem::{Code, Problem};
 use super::reply::{DOCUMENT_HEADERS, PAGE_HEADERS, Reply};
-use super::route::{Access, Route};
+use super::route::Access;
 use crate::auth::permission::{Permission, Role};
 use crate::auth::token::ACCESS_TOKEN_LIFETIME_S;
 use ::http::StatusCode;
@@ -123,7 +123,7 @@ struct Example {
     response: Option<Value>,
 }
 
-fn render_endpoints(routes: &'static [Route]) -> Result<EndpointsOut, Problem> {
+fn render_endpoints(routes: &'static [Endpoint]) -> Result<EndpointsOut, Problem> {
     let mut examples: BTreeMap<String, Example> = serde_json::from_str(EXAMPLES)
         .map_err(|error| Problem::internal(format!("examples.json: {error}")))?;
     let mut classes: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -207,7 +207,7 @@ pub async fn page(cx: Cx) -> Result<Reply, Problem> {
     Ok(reply.with_constant(PAGE_HEADERS))
 }
 
-fn render_page(routes: &[Route]) -> String {
+fn render_page(routes: &[Endpoint]) -> String {
     let mut rows = String::new();
     for route in routes {
         let access = match route.access {

@@ -2,6 +2,7 @@
 //! what clients measured.
 
 use super::app::Cx;
+use super::body::reason;
 use super::partnerships::unknown_partnership;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
@@ -100,10 +101,8 @@ fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let row: ObservationIn = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let text = error.into_inner().to_string();
-        let detail = text.rsplit_once(" at line ").map_or(text.as_str(), |(detail, _)| detail);
-        let cut: String = detail.chars().take(200).collect();
-        if path == "." { cut } else { format!("{path}: {cut}") }
+        let detail = reason(&error.into_inner());
+        if path == "." { detail } else { format!("{path}: {detail}") }
     })?;
     row.accept(now)
 }

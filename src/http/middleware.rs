@@ -4,11 +4,11 @@
 //!    calling, and may he; 4. the handler; 5. headers of every reply;
 //! 6. one log line.
 
-use super::app::{App, Cx, Matched};
+use super::app::{App, Cx, Endpoint, Matched};
 use super::body::{Body, Request};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
-use super::route::{Access, BodyKind, Route};
+use super::route::{Access, BodyKind};
 use crate::auth::caller::Caller;
 use crate::auth::permission::Permission;
 use crate::domain::time::Timestamp;
@@ -66,7 +66,7 @@ impl App {
 
     async fn run(
         self: &Rc<Self>,
-        route: &'static Route,
+        route: &'static Endpoint,
         params: Vec<(String, String)>,
         request: Request,
         now: Timestamp,
@@ -86,7 +86,7 @@ impl App {
     /// 401: who are you; 403: you may not.
     async fn authorize(
         &self,
-        route: &Route,
+        route: &Endpoint,
         request: &Request,
         now: Timestamp,
     ) -> Result<Option<Caller>, Problem> {
@@ -143,7 +143,7 @@ impl App {
     async fn is_revoked(
         &self,
         caller: &Caller,
-        route: &Route,
+        route: &Endpoint,
         now: Timestamp,
     ) -> Result<bool, Problem> {
         match self.boards.snapshot(&self.platform, caller.tenant_id(), now).await {
@@ -153,7 +153,7 @@ impl App {
         }
     }
 
-    fn options(&self, routes: &[&Route], request: &Request, origin: Option<&str>) -> Reply {
+    fn options(&self, routes: &[&Endpoint], request: &Request, origin: Option<&str>) -> Reply {
         let mut reply = Reply::empty(StatusCode::NO_CONTENT);
         let allow = allowed_methods(routes);
         let preflight = request.headers.get("access-control-request-method").is_some();
@@ -189,7 +189,7 @@ impl App {
         &self,
         now: Timestamp,
         method: &Method,
-        route: Option<&Route>,
+        route: Option<&Endpoint>,
         reply: &Reply,
         trace: &Trace,
         caller: Option<&Caller>,
@@ -222,14 +222,14 @@ fn invalid_token(detail: &str) -> Problem {
         .with_header("www-authenticate", "Bearer error=\"invalid_token\"")
 }
 
-fn wrong_method(method: &Method, routes: &[&Route]) -> Problem {
+fn wrong_method(method: &Method, routes: &[&Endpoint]) -> Problem {
     let allow = allowed_methods(routes);
     let shown: String = method.as_str().chars().take(20).collect();
     Problem::new(Code::MethodNotAllowed, format!("{shown} is not among {allow}"))
         .with_header("allow", allow)
 }
 
-fn allowed_methods(routes: &[&Route]) -> String {
+fn allowed_methods(routes: &[&Endpoint]) -> String {
     let mut methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
     if methods.contains(&"GET") {
         methods.push("HEAD");

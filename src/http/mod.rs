@@ -28,6 +28,6 @@ pub mod registry;
 pub mod status;
 pub mod users;
 
-pub use app::{App, Cx};
+pub use app::{App, Cx, Endpoint};
 pub use body::{Body, MAX_BODY_BYTES, Request};
 pub use reply::Reply;

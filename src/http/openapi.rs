@@ -2,10 +2,9 @@
 //! table, the wire types and replies of the application itself; the Worker
 //! serves the file as it is.
 
-use super::app::Cx;
+use super::app::{Cx, Endpoint};
 use super::problem::Problem;
 use super::reply::{DOCUMENT_HEADERS, Reply};
-use super::route::Route;
 use ::http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -37,7 +36,7 @@ pub fn described_routes() -> Option<BTreeSet<(String, String)>> {
 ///
 /// # Errors
 /// What is missing on either side.
-pub fn matches(routes: &[Route]) -> Result<(), String> {
+pub fn matches(routes: &[Endpoint]) -> Result<(), String> {
     let described = described_routes().ok_or("the document cannot be read")?;
     let served: BTreeSet<_> =
         routes.iter().map(|r| (r.method.as_str().to_owned(), r.path.to_owned())).collect();
@@ -63,8 +62,9 @@ pub use generator::{Example, Examples, example_name, generate};
 #[cfg(not(target_arch = "wasm32"))]
 mod generator {
     use crate::auth::permission::{Permission, Role};
+    use crate::http::app::Endpoint;
     use crate::http::problem::{Code, ProblemOut};
-    use crate::http::route::{Access, BodyKind, LimitClass, Route, Shape};
+    use crate::http::route::{Access, BodyKind, LimitClass, Shape};
     use ::http::Method;
     use schemars::generate::{Contract, SchemaSettings};
     use schemars::transform::RecursiveTransform;
@@ -91,7 +91,7 @@ mod generator {
 
     /// What the example of a route's reply in this media type is called: for
     /// the route's default type its id alone.
-    pub fn example_name(route: &Route, media: &str) -> String {
+    pub fn example_name(route: &Endpoint, media: &str) -> String {
         if route.media.first() == Some(&media) {
             return route.id.to_owned();
         }
@@ -178,7 +178,7 @@ out.";
     ///
     /// # Errors
     /// Two wire types share a name.
-    pub fn generate(routes: &[Route], examples: &Examples) -> Result<Value, String> {
+    pub fn generate(routes: &[Endpoint], examples: &Examples) -> Result<Value, String> {
         let mut schemas = Schemas::new();
         let mut paths = Map::new();
         for route in routes {
@@ -211,16 +211,16 @@ out.";
         }))
     }
 
-    fn tags(routes: &[Route]) -> Vec<Value> {
+    fn tags(routes: &[Endpoint]) -> Vec<Value> {
         let used = TAGS.iter().filter(|(tag, _)| routes.iter().any(|route| group(route) == *tag));
         used.map(|(tag, what)| json!({ "name": tag, "description": what })).collect()
     }
 
-    fn group(route: &Route) -> &'static str {
+    fn group(route: &Endpoint) -> &'static str {
         GROUPS.iter().find(|(text, _)| route.path.contains(text)).map_or("", |(_, tag)| tag)
     }
 
-    fn operation(route: &Route, examples: &Examples, schemas: &mut Schemas) -> Value {
+    fn operation(route: &Endpoint, examples: &Examples, schemas: &mut Schemas) -> Value {
         let mut operation = json!({
             "operationId": route.id,
             "tags": [group(route)],
@@ -277,7 +277,7 @@ out.";
         }
     }
 
-    fn parameters(route: &Route, examples: &Examples) -> Vec<Value> {
+    fn parameters(route: &Endpoint, examples: &Examples) -> Vec<Value> {
         let example = examples.get(route.id);
         let names = route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
         let mut parameters: Vec<Value> = names
@@ -319,7 +319,7 @@ out.";
         })
     }
 
-    fn responses(route: &Route, examples: &Examples, schemas: &mut Schemas) -> Value {
+    fn responses(route: &Endpoint, examples: &Examples, schemas: &mut Schemas) -> Value {
         let mut names = vec!["X-Request-Id"];
         if route.limit == LimitClass::Ingest {
             names.push("Idempotency-Replayed");
@@ -355,7 +355,7 @@ out.";
         responses.into()
     }
 
-    fn success_description(route: &Route) -> &'static str {
+    fn success_description(route: &Endpoint) -> &'static str {
         match route.status {
             201 => "Created.",
             202 => "Accepted.",
@@ -366,7 +366,7 @@ out.";
 
     /// The problems this route can answer. 405 belongs to a path, not to an
     /// operation.
-    fn problems_of(route: &Route) -> Vec<u16> {
+    fn problems_of(route: &Endpoint) -> Vec<u16> {
         let mut statuses = match route.access {
             // A login that is refused.
             Access::Public if route.body != BodyKind::None => vec![401],

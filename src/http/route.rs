@@ -1,10 +1,7 @@
 //! What a row of the route table says.
 
-use super::{Cx, Reply};
 use crate::auth::permission::Permission;
-use crate::http::problem::Problem;
 use ::http::Method;
-use futures::future::LocalBoxFuture;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +48,8 @@ pub enum BodyKind {
     JsonOrForm,
 }
 
-pub type HandlerFuture = LocalBoxFuture<'static, Result<Reply, Problem>>;
-pub type Handler = fn(Cx) -> HandlerFuture;
-
-/// One row of the route table.
-pub struct Route {
+/// One row of the route table; `H` is what answers it.
+pub struct Route<H> {
     /// Stable name: log lines, OpenAPI `operationId`, examples.
     pub id: &'static str,
     pub method: Method,
@@ -71,7 +65,7 @@ pub struct Route {
     pub status: u16,
     /// Media types of success, the default first.
     pub media: &'static [&'static str],
-    pub handler: Handler,
+    pub handler: H,
 }
 
 const JSON: &[&str] = &["application/json"];
@@ -84,21 +78,21 @@ macro_rules! methods {
             path: &'static str,
             access: Access,
             summary: &'static str,
-            handler: Handler,
+            handler: H,
         ) -> Self {
             Self::new(Method::$method, id, path, access, summary, handler)
         }
     )*};
 }
 
-impl Route {
+impl<H: Copy> Route<H> {
     const fn new(
         method: Method,
         id: &'static str,
         path: &'static str,
         access: Access,
         summary: &'static str,
-        handler: Handler,
+        handler: H,
     ) -> Self {
         Self {
             id,

@@ -370,27 +370,27 @@ impl PartnershipObject {
             }
             None => None,
         };
-        let (outcomes, reading) = futures::join!(
-            futures::stream::iter(due)
-                .map(|probe| self.probe_once(probe))
-                // One place is the status page's.
-                .buffer_unordered(MAX_IN_FLIGHT - 1)
-                .collect::<Vec<_>>(),
-            self.read_status_page(page),
-        );
+        // A page that hangs must not hold back what the probes found.
+        let (probes_run, page_read) =
+            futures::join!(self.run_probes(due, control_targets), self.read_status_page(page),);
+        page_read?;
+        probes_run
+    }
+
+    async fn run_probes(&self, due: Vec<Probe>, control_targets: &[String]) -> Result<u32, Error> {
+        let outcomes: Vec<ProbeOutcome> = futures::stream::iter(due)
+            .map(|probe| self.probe_once(probe))
+            // One place is the status page's.
+            .buffer_unordered(MAX_IN_FLIGHT - 1)
+            .collect()
+            .await;
         let cut_off = !outcomes.is_empty()
             && outcomes.iter().all(|outcome| outcome.verdict.is_none())
             && !self.outside_is_reachable(control_targets).await;
         let rows: Vec<Observation> =
             outcomes.into_iter().map(|outcome| outcome.observation(cut_off)).collect();
-        let probes_run = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        self.storage.transaction(|| {
-            if let Some(reading) = &reading {
-                self.set_fact("status_page", reading)?;
-            }
-            self.observe(&rows)
-        })?;
-        Ok(probes_run)
+        self.storage.transaction(|| self.observe(&rows))?;
+        Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
     }
 
     /// True for the first who asks for this slot.
@@ -437,19 +437,20 @@ impl PartnershipObject {
         control(&self.platform, targets).await != Some(false)
     }
 
-    async fn read_status_page(&self, url: Option<String>) -> Option<StatusPageReading> {
+    async fn read_status_page(&self, url: Option<String>) -> Result<(), Error> {
+        let Some(url) = url else { return Ok(()) };
         let reply = self
             .platform
             .outbound
             .get(OutboundRequest {
-                url: url?,
+                url,
                 accept: "application/json",
                 deadline_ms: STATUS_PAGE_DEADLINE_MS,
                 max_body_bytes: MAX_BODY_BYTES,
             })
             .await;
         let now = self.now();
-        Some(match reply {
+        let reading = match reply {
             Ok(OutboundReply::Answered { truncated: true, .. }) => {
                 StatusPageReading::failed("the page is longer than 64 KB", now)
             }
@@ -467,7 +468,8 @@ impl PartnershipObject {
                 self.warn("status page cannot be asked", &error);
                 StatusPageReading::failed("the page cannot be asked", now)
             }
-        })
+        };
+        self.set_fact("status_page", &reading)
     }
 
     // ---- what is known ----

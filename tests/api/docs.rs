@@ -3,9 +3,10 @@
 use devskyy_orchestration::auth::permission::Role;
 use devskyy_orchestration::domain::time::Timestamp;
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
+use devskyy_orchestration::http::Endpoint;
 use devskyy_orchestration::http::openapi::{DOCUMENT, Examples, generate, matches};
 use devskyy_orchestration::http::problem::Code;
-use devskyy_orchestration::http::route::{BodyKind, Route};
+use devskyy_orchestration::http::route::BodyKind;
 use devskyy_orchestration::http::{Body, Reply, Request};
 use devskyy_orchestration::platform::Headers;
 use devskyy_orchestration::routes::ROUTES;
@@ -21,7 +22,7 @@ fn document() -> Value {
     serde_json::from_str(DOCUMENT).unwrap()
 }
 
-fn operation<'a>(document: &'a Value, route: &Route) -> &'a Value {
+fn operation<'a>(document: &'a Value, route: &Endpoint) -> &'a Value {
     let method = route.method.as_str().to_ascii_lowercase();
     &document["paths"][route.path][method.as_str()]
 }

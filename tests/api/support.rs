@@ -6,13 +6,14 @@ use devskyy_orchestration::domain::id::IdKind;
 use devskyy_orchestration::domain::time::{MINUTE_MS, Timestamp};
 use devskyy_orchestration::entry::native::World;
 use devskyy_orchestration::http::{Body, Request};
-use devskyy_orchestration::platform::native::Script;
+use devskyy_orchestration::objects::board;
+use devskyy_orchestration::platform::native::{Fault, Script};
 use devskyy_orchestration::platform::sql::{Row, Statement};
 use devskyy_orchestration::platform::{Headers, Platform, Vars};
-use devskyy_orchestration::store::{tenants, tenants::DEFAULT_TENANT_ID};
+use devskyy_orchestration::store::{TABLES, tenants, tenants::DEFAULT_TENANT_ID};
 use futures::executor::block_on;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Where every test's clock stands at first.
 pub const NOW: &str = "2026-01-31T12:00:00Z";
@@ -36,6 +37,16 @@ impl TestApp {
     /// found every partner up, in 120 ms.
     pub fn measured() -> Self {
         let app = Self::new();
+        app.all_partners(Script::Status(401, 120.0));
+        app.tick();
+        app
+    }
+
+    /// As [`TestApp::measured`], in little time: without a user, whose password
+    /// would have to be hashed.
+    pub fn seeded() -> Self {
+        let app = Self::new();
+        app.add_tenant(DEFAULT_TENANT_ID);
         app.all_partners(Script::Status(401, 120.0));
         app.tick();
         app
@@ -83,9 +94,14 @@ impl TestApp {
 
     pub fn token_of(&self, tenant_id: &str, role: Role) -> String {
         let now = self.now();
-        let user_id = IdKind::User.make(now, &[7; 10]);
+        let user_id = self.user_id();
         let grant = Grant { tenant_id, user_id: &user_id, role };
         self.world.app.verifier.keys().unwrap().sign(&grant, now, &[1; 10])
+    }
+
+    /// Whom the tokens are for.
+    pub fn user_id(&self) -> String {
+        IdKind::User.make(Timestamp::parse(NOW).unwrap(), &[7; 10])
     }
 
     pub fn admin(&self) -> String {
@@ -94,11 +110,36 @@ impl TestApp {
 
     /// A second tenant with seeds of its own.
     pub fn add_other_tenant(&self) {
-        let random = &self.platform.random;
-        let statements =
-            tenants::create(random, OTHER_TENANT, "Other", "system", self.now()).unwrap();
-        block_on(self.platform.database.batch(statements)).unwrap();
+        self.add_tenant(OTHER_TENANT);
         self.tick();
+    }
+
+    fn add_tenant(&self, tenant_id: &str) {
+        let random = &self.platform.random;
+        let statements = tenants::create(random, tenant_id, "Name", "system", self.now()).unwrap();
+        block_on(self.platform.database.batch(statements)).unwrap();
+    }
+
+    /// The user of [`TestApp::token`] as a row, with a password that is none.
+    pub fn add_own_user(&self, role: Role) {
+        let user_id = self.user_id();
+        self.run(format!(
+            "INSERT INTO users (id, tenant_id, username, password_hash, password_source, role, \
+             created_at, created_by, updated_at) VALUES ('{user_id}', '{DEFAULT_TENANT_ID}', \
+             'own', 'x', 'admin', '{}', 0, 'system', 0)",
+            role.name()
+        ));
+    }
+
+    pub fn run(&self, sql: String) {
+        block_on(self.platform.database.batch(vec![Statement::new(sql)])).unwrap();
+    }
+
+    /// D1 answers none of the next calls. (A read is tried twice.)
+    pub fn lose_database(&self, calls: usize) {
+        for _ in 0..calls {
+            self.platform.database.inject("", Fault::Lost);
+        }
     }
 
     pub fn rows(&self, sql: &'static str) -> Vec<Row> {
@@ -181,6 +222,12 @@ impl TestRequest<'_> {
         self.header("content-type", content_type)
     }
 
+    /// A body that the adapter stopped reading.
+    pub fn too_large(mut self, content_type: &str) -> Self {
+        self.request.body = Body::TooLarge;
+        self.header("content-type", content_type)
+    }
+
     pub fn send(self) -> TestReply {
         let reply = self.app.world.send(self.request);
         let constant = reply.constant.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
@@ -227,5 +274,33 @@ impl TestReply {
     pub fn pointers(&self) -> Vec<&str> {
         let errors = self.json["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
+    }
+}
+
+/// Everything that is stored: the rows of D1 by table, and what the board of
+/// the default tenant says.
+#[derive(Debug, PartialEq)]
+pub struct Stored {
+    pub tables: BTreeMap<&'static str, Vec<Value>>,
+    pub board: Value,
+}
+
+impl TestApp {
+    pub fn stored(&self) -> Stored {
+        let tables = TABLES.iter().map(|table| (*table, self.table(table))).collect();
+        let snapshot = block_on(board::snapshot(&self.platform, DEFAULT_TENANT_ID)).unwrap();
+        Stored { tables, board: serde_json::to_value(snapshot).unwrap() }
+    }
+
+    /// Each row as the list of its values.
+    fn table(&self, table: &str) -> Vec<Value> {
+        let query = |sql: String| block_on(self.platform.database.query(Statement::new(sql)));
+        let columns: Vec<String> = query(format!("SELECT name FROM pragma_table_info('{table}')"))
+            .unwrap()
+            .iter()
+            .map(|row| row.get("name").unwrap())
+            .collect();
+        let sql = format!("SELECT json_array({}) AS row FROM {table}", columns.join(", "));
+        query(sql).unwrap().iter().map(|row| row.json("row").unwrap()).collect()
     }
 }

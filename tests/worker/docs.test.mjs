@@ -18,7 +18,9 @@ const operations = () =>
   Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), ...operation })),
   );
-const resolve = (part) => (part.$ref === undefined ? part : part.$ref.slice(2).split("/").reduce((at, name) => at[name], document));
+const referred = (reference) => reference.slice("#/".length).split("/").reduce((at, name) => at[name], document);
+const resolve = (part) => (part.$ref === undefined ? part : referred(part.$ref));
+const JSON_MEDIA = "application/json";
 
 /** What of a value the schema does not allow or does not describe; the keywords are those the document uses. */
 function misfits(value, schema, place = "") {
@@ -84,11 +86,11 @@ describe("/openapi.json", () => {
   });
 
   test("each operation called as its example says answers as it says", async () => {
-    const example = (id) => operations().find(({ operationId }) => operationId === id).requestBody.content["application/json"].example;
+    const exampleOf = ({ requestBody }) => requestBody?.content[JSON_MEDIA].example;
     const now = () => new Date(Date.now() - 1_000).toISOString();
     // The example makes this user, in the middle of the run.
-    const maria = { username: example("create_user").username, password: example("create_user").password };
-    const idOf = async ({ username }) => (await worker.env.DB.prepare("SELECT id FROM users WHERE username = ?").bind(username).first()).id;
+    const maria = exampleOf(operations().find(({ operationId }) => operationId === "create_user"));
+    const idOf = async ({ username }) => (await worker.rows("SELECT id FROM users WHERE username = ?", username))[0].id;
     // Where an example cannot be sent as it stands: who calls, and what changes in the body.
     const special = {
       login: { body: () => ADMIN },
@@ -101,9 +103,9 @@ describe("/openapi.json", () => {
       push_kpi: { body: (value) => ({ ...value, at: now() }) },
     };
     // What makes something comes before what needs it; what ends something comes last.
-    const ORDER = ["create_partnership", "create_user", "change_password"];
+    const FIRST = ["create_partnership", "create_user", "change_password"];
     const LAST = ["retire_partnership", "change_user", "logout"];
-    const rank = ({ operationId }) => (ORDER.includes(operationId) ? ORDER.indexOf(operationId) : LAST.includes(operationId) ? 200 + LAST.indexOf(operationId) : 100);
+    const rank = ({ operationId: id }) => (FIRST.includes(id) ? FIRST.indexOf(id) - FIRST.length : LAST.indexOf(id) + 1);
     const called = [];
     for (const operation of operations().sort((a, b) => rank(a) - rank(b))) {
       const { who, body, parameters } = special[operation.operationId] ?? {};
@@ -111,7 +113,7 @@ describe("/openapi.json", () => {
       const values = { ...Object.fromEntries(inPath.map(({ name, example }) => [name, example])), ...(await parameters?.()) };
       const path = operation.path.replace(/\{(\w+)\}/g, (_, name) => values[name]);
       const someone = await (who?.() ?? (operation.security.length === 0 ? anyone : admin));
-      const given = operation.requestBody?.content["application/json"].example;
+      const given = exampleOf(operation);
       assert.equal(given === undefined, operation.requestBody === undefined, `${operation.operationId} has no example`);
       const sent = body === undefined ? given : await body(given, someone);
       const reply = await someone.request(operation.method, path, { body: sent });
@@ -135,7 +137,7 @@ describe("/openapi.json", () => {
     assert.match(openMetrics, /^# TYPE devskyy_partnership_verdict (gauge|stateset)$/m);
   });
 
-  test("each operation refuses as it says: without a token, with a body that is no JSON, of another shape, another kind or too long", async () => {
+  test("each operation refuses as it says: no token; a body that is no JSON, misshapen, of another kind or too long", async () => {
     for (const operation of operations()) {
       const path = operation.path.replace(/\{\w+\}/g, "nothing_like_it");
       const replies = [await anyone.request(operation.method, path)];
@@ -161,7 +163,9 @@ describe("/openapi.json", () => {
 });
 
 describe("/docs", () => {
-  const CSP = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+  const CSP =
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
   const assertSafe = ({ headers }, path) => {
     for (const [name, value] of Object.entries({
       "strict-transport-security": "max-age=63072000; includeSubDomains",
@@ -208,7 +212,9 @@ describe("/docs", () => {
 
   test("lists every operation for readers without scripts", async () => {
     const { text } = await anyone.get("/docs");
-    for (const { method, path } of operations()) assert.ok(text.includes(`<td>${method}</td><td><code>${path}</code></td>`), `${method} ${path}`);
+    for (const { method, path } of operations()) {
+      assert.ok(text.includes(`<td>${method}</td><td><code>${path}</code></td>`), `${method} ${path}`);
+    }
   });
 
   test("serves the files it names and their licences, and no other", async () => {

@@ -18,7 +18,7 @@ const IDS = Object.keys(SEEDED);
 const PLAYED = Object.values(SEEDED);
 const TICK = "* * * * *";
 const MINUTE_MS = 60_000;
-const DEADLINE_MS = 300;
+const NOTHING_KNOWN = { status: "unknown", partnerships: {}, last_updated: null };
 
 let partners, worker, admin;
 /** The minute the next tick is for. Observations carry the real time, so only its order counts. */
@@ -44,9 +44,15 @@ async function tick({ minutes = 1 } = {}) {
   assert.equal((await worker.scheduled(TICK, minute)).outcome, "ok");
 }
 
-const rows = async (sql, ...values) => (await worker.env.DB.prepare(sql).bind(...values).all()).results;
+const rows = (sql, ...values) => worker.rows(sql, ...values);
 const count = async (from, ...values) => (await rows(`SELECT COUNT(*) AS n FROM ${from}`, ...values))[0].n;
 const path = (id) => `${API}/partnerships/${id}`;
+
+/** Points the only probe of a partnership at the simulator. */
+async function probe(name, terms = {}) {
+  const probes = [{ key: "api", url: partners.url(name), ...terms }];
+  return expect(await admin.patch(path(name), { probes, status_page_url: partners.url(statusPage(name)) }), 200);
+}
 
 /** The partnership as it stands now, not as the isolate has kept it. */
 async function look(id) {
@@ -64,7 +70,7 @@ const close = (actual, expected, tolerance, what) =>
 describe("the first minutes", () => {
   test("before the first login there is nothing, and it says so", async () => {
     const anyone = caller(worker);
-    assert.deepEqual(expect(await anyone.get(`${API}/health`), 200), { status: "unknown", partnerships: {}, last_updated: null });
+    assert.deepEqual(expect(await anyone.get(`${API}/health`), 200), NOTHING_KNOWN);
     assert.equal(await count("tenants"), 0);
     assert.equal(await count("users"), 0);
   });
@@ -76,7 +82,8 @@ describe("the first minutes", () => {
     assert.deepEqual(await rows("SELECT username, role, password_source FROM users"), [
       { username: ADMIN.username, role: "admin", password_source: "bootstrap" },
     ]);
-    assert.equal((await rows("SELECT password_hash FROM users"))[0].password_hash.startsWith("$argon2id$v=19$m=19456,t=2,p=1$"), true);
+    const [{ password_hash: hash }] = await rows("SELECT password_hash FROM users");
+    assert.ok(hash.startsWith("$argon2id$v=19$m=19456,t=2,p=1$"));
 
     await forgetBoard(admin, IDS[0]);
     const list = expect(await admin.get(`${API}/partnerships`), 200);
@@ -105,8 +112,7 @@ describe("the first minutes", () => {
 
   test("probes are pointed at the simulator by PATCH", async () => {
     for (const [id, name] of Object.entries(SEEDED)) {
-      const probes = [{ key: "api", url: partners.url(name), deadline_ms: DEADLINE_MS }];
-      const changed = expect(await admin.patch(path(name), { probes, status_page_url: partners.url(statusPage(name)) }), 200);
+      const changed = await probe(name);
       assert.equal(changed.id, id, "found by its alias");
       assert.equal(changed.revision, 2);
       assert.equal(changed.agreement.probes[0].url, partners.url(name));
@@ -136,7 +142,7 @@ describe("the tick", () => {
     const { uptime, response_time, error_rate } = known.metrics;
     assert.deepEqual([uptime.value, uptime.n, uptime.state, uptime.source], [100, 1, "ok", "probe"]);
     assert.deepEqual([response_time.n, error_rate.value], [1, 0]);
-    assert.ok(response_time.value >= 0 && response_time.value < DEADLINE_MS);
+    assert.ok(response_time.value >= 0);
     // Wilson's interval for 1 good of 1: 1 / (1 + 1.96²) to 1.
     close(uptime.ci95[0], 100 / (1 + 1.96 ** 2), 0.001);
     close(uptime.coverage, 1 / 1440, 0.0001);
@@ -209,15 +215,18 @@ describe("the tick", () => {
   });
 
   test("an answer that never comes ends with the probe's deadline", async () => {
+    const deadline_ms = 300;
+    await probe("grok", { deadline_ms });
     partners.set("grok", { scenario: "hanging" });
     const started = performance.now();
     await tick();
     const took = performance.now() - started;
     assert.equal(await ended("grok"), "client_left");
-    // A timer may fire a millisecond early; above, room for a busy machine but far from any other deadline.
-    assert.ok(took >= DEADLINE_MS - 2 && took < 4_000, `${took} ms`);
+    // A timer may fire a millisecond early; above, room for a busy machine, below the default deadline of 10 s.
+    assert.ok(took >= deadline_ms - 2 && took < 8_000, `${took} ms`);
     assert.equal((await look("grok")).verdict, "degraded");
     assert.equal(partners.hits("control_a") + partners.hits("control_b"), 2, "silence is checked against both control targets");
+    await probe("grok");
   });
 
   test("the body of an answer is not read, however long it is", async () => {
@@ -247,11 +256,7 @@ describe("the tick", () => {
       [{ scenario: "refused" }, "down", true],
       [{ scenario: "slow", delayMs: 150 }, "degraded", false],
     ]) {
-      const slow = behaviour.scenario === "slow";
-      if (slow) {
-        const probes = [{ key: "api", url: partners.url("chatgpt"), degraded_above_ms: 100 }];
-        expect(await admin.patch(path("chatgpt"), { probes }), 200);
-      }
+      if (behaviour.scenario === "slow") await probe("chatgpt", { degraded_above_ms: 100 });
       const before = (await look("chatgpt")).metrics.uptime;
       await partners.set("chatgpt", behaviour);
       await tick();
@@ -330,10 +335,11 @@ describe("what clients send", () => {
     // A fixed generator: a skewed latency like that of a service, one row in a hundred an outage.
     let state = 12_345;
     const random = () => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) / 2 ** 31;
+    const latency = () => 40 + 20 * Math.exp(2.5 * (random() + random() + random() - 1));
     const all = Array.from({ length: 10_000 }, (_, i) => ({
       at: new Date(now - 1_000 - i * 6_000).toISOString(),
       source: "gateway-eu",
-      ...(i % 100 === 99 ? { outcome: "down" } : { outcome: "up", latency_ms: 40 + 20 * Math.exp(2.5 * (random() + random() + random() - 1)) }),
+      ...(i % 100 === 99 ? { outcome: "down" } : { outcome: "up", latency_ms: latency() }),
     }));
     for (let call = 0; call < 20; call += 1) {
       const batch = all.slice(call * 500, (call + 1) * 500);
@@ -392,7 +398,9 @@ describe("what clients send", () => {
     const { accepted, rejected } = expect(await admin.post(`${path("gateway")}/observations`, batch), 202);
     assert.equal(accepted, 2);
     assert.deepEqual(rejected.map(({ row }) => row), [1, 2, 3, 4]);
-    for (const [index, reason] of [/outcome/, /ahead/, /latency_ms/, /48 hours/].entries()) assert.match(rejected[index].reason, reason);
+    for (const [index, reason] of [/outcome/, /ahead/, /latency_ms/, /48 hours/].entries()) {
+      assert.match(rejected[index].reason, reason);
+    }
     assert.equal((await look("gateway")).metrics.uptime.n, before + 2);
   });
 
@@ -404,15 +412,17 @@ describe("what clients send", () => {
     close(start.score, 100 * availability.attainment, 0.01);
 
     // 60 of 80 is 0.75, on half of the KPIs' weight; availability is as it was.
-    expect(await admin.post(`${path("claude")}/kpis/decision_adoption_rate`, { value: 60, at: new Date().toISOString() }), 202);
+    const send = (body, name = "decision_adoption_rate") => admin.post(`${path("claude")}/kpis/${name}`, body);
+    const ago = (ms) => new Date(Date.now() - ms).toISOString();
+    expect(await send({ value: 60, at: ago(0) }), 202);
     const withKpi = await look("claude");
     const kpi = term(withKpi, "kpi:decision_adoption_rate");
     assert.deepEqual([kpi.actual, kpi.target, kpi.attainment, kpi.weight], [60, 80, 0.75, 20]);
     assert.equal(withKpi.coverage, 0.6);
     close(withKpi.score, (100 * (40 * availability.attainment + 20 * 0.75)) / 60, 0.01);
 
-    const reported = await admin.put(`${path("claude")}/deliverables/quarterly_strategy_review`, { completion_percentage: 30, status: "in_progress" });
-    const deliverable = expect(reported, 200);
+    const report = { completion_percentage: 30, status: "in_progress" };
+    const deliverable = expect(await admin.put(`${path("claude")}/deliverables/quarterly_strategy_review`, report), 200);
     const me = expect(await admin.get(`${AUTH}/me`), 200);
     assert.deepEqual([deliverable.progress, deliverable.updated_by], [30, me.id]);
     const whole = await look("claude");
@@ -423,10 +433,10 @@ describe("what clients send", () => {
     assert.equal(whole.metrics.decision_adoption_rate.source, me.id);
 
     // The last value by its own time counts, not the last to arrive.
-    expect(await admin.post(`${path("claude")}/kpis/decision_adoption_rate`, [{ value: 10, at: new Date(Date.now() - 3_600_000).toISOString() }]), 202);
+    expect(await send([{ value: 10, at: ago(3_600_000) }]), 202);
     const { value, n } = (await look("claude")).metrics.decision_adoption_rate;
     assert.deepEqual([value, n], [60, 2]);
-    expectProblem(await admin.post(`${path("claude")}/kpis/nonsense`, { value: 1, at: new Date().toISOString() }), 404, "not_found");
+    expectProblem(await send({ value: 1, at: ago(0) }, "nonsense"), 404, "not_found");
   });
 
   test("a decision is stored with its inputs, its reply and its author", async () => {
@@ -444,8 +454,9 @@ describe("what clients send", () => {
     };
     const reply = await admin.post(`${API}/decisions`, { context });
     const decision = expect(reply, 200);
-    for (const field of ["decision", "rationale"]) assert.ok(decision[field].length > 0, field);
-    for (const field of ["implementation_plan", "success_metrics", "risk_mitigation"]) assert.ok(decision[field].length > 0, field);
+    for (const field of ["decision", "rationale", "implementation_plan", "success_metrics", "risk_mitigation"]) {
+      assert.ok(decision[field].length > 0, field);
+    }
     const [row] = await rows("SELECT * FROM decisions WHERE id = ?", decision.decision_id);
     assert.deepEqual([row.tenant_id, row.decision, row.author_id], ["ten_default", decision.decision, decision.author]);
     assert.equal(row.reply, reply.text, "to the byte");
@@ -454,7 +465,8 @@ describe("what clients send", () => {
     assert.equal(new Date(row.created_at).toISOString(), decision.decided_at);
     assert.equal(await count("activity WHERE event = 'decision.made' AND subject = ? AND actor = ?", row.id, row.author_id), 1);
 
-    expectProblem(await admin.post(`${API}/decisions`, { context: { ...context, estimated_cost: -1 } }), 422, "validation_failed");
+    const nonsense = { context: { ...context, estimated_cost: -1 } };
+    expectProblem(await admin.post(`${API}/decisions`, nonsense), 422, "validation_failed");
     assert.equal(await count("decisions"), 1);
   });
 });
@@ -463,15 +475,19 @@ describe("what the service says of itself", () => {
   test("/status counts what is there", async () => {
     await tick();
     const tables = await rows("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 1");
-    const [lines, expected] = [await rows("SELECT event, status, actor, subject FROM activity ORDER BY at DESC, rowid DESC LIMIT 20"), {}];
+    const lines = await rows("SELECT event, status, actor, subject FROM activity ORDER BY at DESC, rowid DESC LIMIT 20");
+    const expected = {};
     for (const { name } of tables) expected[name] = await count(name);
     await forgetBoard(admin, "gateway");
     const known = expect(await admin.get(`${API}/partnerships`), 200);
     const status = expect(await admin.get(`${API}/status`), 200);
     assert.deepEqual(status.resource_usage.d1_rows, expected);
     assert.ok(status.resource_usage.d1_bytes > 0);
-    assert.deepEqual(status.recent_activity.map(({ event, status, actor, subject }) => ({ event, status, actor, subject })), lines);
-    for (const [name, state] of Object.entries(status.components)) assert.equal(state, "operational", `${name}: ${status.component_details[name]}`);
+    const shown = status.recent_activity.map(({ timestamp: _, ...line }) => line);
+    assert.deepEqual(shown, lines);
+    for (const [name, state] of Object.entries(status.components)) {
+      assert.equal(state, "operational", `${name}: ${status.component_details[name]}`);
+    }
     assert.equal(status.overall_status, "operational");
     const sum = (of) => known.reduce((total, each) => total + of(each), 0);
     assert.ok(status.resource_usage.observations_stored >= sum(({ metrics }) => metrics.uptime.n));
@@ -520,7 +536,8 @@ describe("what the service says of itself", () => {
   test("/config shows the values in force, and of secrets only that they are there", async () => {
     const reply = await admin.get(`${API}/config`);
     const { configuration, version, last_updated } = expect(reply, 200);
-    assert.deepEqual(configuration.orchestration_settings.control_targets, [partners.url("control_a"), partners.url("control_b")]);
+    const { control_targets: targets } = configuration.orchestration_settings;
+    assert.deepEqual(targets, [partners.url("control_a"), partners.url("control_b")]);
     assert.equal(configuration.security_settings.loopback_probes_allowed, true);
     assert.equal(configuration.security_settings.signing_key_usable, true);
     assert.equal(configuration.security_settings.bootstrap_secrets_present, true);
@@ -575,7 +592,7 @@ describe("a second tenant", () => {
   test("sees nothing of the first", async () => {
     assert.deepEqual(expect(await stranger.get(`${API}/partnerships`), 200), []);
     assert.deepEqual(expect(await stranger.get(`${API}/metrics`), 200), []);
-    assert.deepEqual(expect(await stranger.get(`${API}/health`), 200), { status: "unknown", partnerships: {}, last_updated: null });
+    assert.deepEqual(expect(await stranger.get(`${API}/health`), 200), NOTHING_KNOWN);
     assert.deepEqual(expect(await stranger.get(`${AUTH}/users`), 200), { users: [] });
     const { recent_activity, resource_usage } = expect(await stranger.get(`${API}/status`), 200);
     assert.deepEqual(recent_activity, []);
@@ -618,7 +635,8 @@ describe("a second tenant", () => {
   });
 
   test("may use the same ids for partnerships of its own", async () => {
-    const own = { id: "cursor_technical", name: "Ours", partner: "Cursor", aliases: ["cursor"], probes: [{ key: "api", url: partners.url("grok") }] };
+    const probes = [{ key: "api", url: partners.url("grok") }];
+    const own = { id: "cursor_technical", name: "Ours", partner: "Cursor", aliases: ["cursor"], probes };
     expect(await stranger.post(`${API}/partnerships`, own), 201);
     const row = { at: new Date().toISOString(), outcome: "down", source: "stranger" };
     const mine = (await look("cursor")).metrics.uptime;
@@ -628,7 +646,9 @@ describe("a second tenant", () => {
     // The tick asks for each tenant; who has no token is shown the default tenant.
     await tick();
     assert.equal(partners.hits("grok"), 2);
-    assert.equal(expect(await caller(worker).get(`${API}/health`), 200).partnerships.cursor_technical.health, (await look("cursor")).health);
+    const known = await look("cursor");
+    const { cursor_technical: shown } = expect(await caller(worker).get(`${API}/health`), 200).partnerships;
+    assert.deepEqual(shown, { health: known.health, score: known.score });
     assert.equal((await stranger.delete(path("cursor"))).status, 204);
     assert.equal((await look("cursor")).name, "Technical Excellence");
   });

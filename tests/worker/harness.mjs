@@ -50,7 +50,7 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
       {
         configPath: join(folder, "wrangler.toml"),
         vars: { ...VARS, ...vars },
-        secrets: Object.fromEntries(Object.entries({ ...SECRETS, ...secrets }).filter(([, value]) => value !== undefined)),
+        secrets: withoutUndefined({ ...SECRETS, ...secrets }),
       },
     ],
   });
@@ -66,13 +66,16 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
     const handle = server.getWorker();
     // wrangler's own code: the files in order, each in one transaction, its name noted in d1_migrations.
     await handle.applyD1Migrations("DB");
+    const env = await handle.getEnv();
 
     return {
       url,
       /** A request as from outside. `target` is a path, or a whole URL when the host matters. */
       fetch: (target, init) => server.fetch(target, { redirect: "manual", ...init }),
       /** The bindings of the running Worker: env.DB, env.KV, env.PARTNERSHIP … */
-      env: await handle.getEnv(),
+      env,
+      /** The rows of one statement in D1. */
+      rows: async (sql, ...values) => (await env.DB.prepare(sql).bind(...values).all()).results,
       /** Runs a cron as of `time` (Date, milliseconds or RFC 3339); resolves when the job has ended. */
       scheduled: (cron, time = Date.now()) => handle.scheduled({ cron, scheduledTime: new Date(time) }),
       /** What the Worker wrote to its console since the start or clearLogs(): [{ timestamp, level, message }]. */
@@ -90,6 +93,10 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
   }
 }
 
+function withoutUndefined(values) {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}
+
 // ---- calling it ----------------------------------------------------------------------------------
 
 export const API = "/api/v1/orchestration";
@@ -101,7 +108,7 @@ export const AUTH = "/api/v1/auth";
  */
 export function caller(worker, token) {
   async function request(method, path, { body, headers } = {}) {
-    const raw = body === undefined || typeof body === "string" || body instanceof Uint8Array || body instanceof ReadableStream;
+    const raw = typeof body === "string" || body instanceof Uint8Array || body instanceof ReadableStream;
     const init = {
       method,
       headers: {
