@@ -38,6 +38,15 @@ impl IdKind {
         }
     }
 
+    /// The same id for the same key (a hash), as a UUIDv8.
+    pub fn of_key(self, key: &[u8; 32]) -> String {
+        let mut bytes = [0_u8; 16];
+        for (target, source) in bytes.iter_mut().zip(key) {
+            *target = *source;
+        }
+        format!("{}{}", self.prefix(), uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
     pub fn make(self, now: Timestamp, random: &[u8; 10]) -> String {
         format!("{}{}", self.prefix(), uuid_v7(now, random))
     }

@@ -4,10 +4,11 @@ use super::time::{DAY_MS, MINUTE_MS};
 use serde::{Deserialize, Serialize};
 
 /// What a tenant can tune.
-// Every field has a default, so that a document of an earlier version reads.
+// Every field has a default and unknown ones are passed over: code versions
+// overlap during a deploy, and settings travel inside of definitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     pub weights: Weights,
     /// Below this coverage a score is not given, 0 to 1.
@@ -23,7 +24,7 @@ pub struct Settings {
 /// Weights of the three parts of a score; only their proportions count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Weights {
     pub reliability: f64,
     pub kpis: f64,

@@ -124,15 +124,20 @@ impl Cx {
     /// The line of activity that says the caller did this, to stand in one
     /// batch with what it tells of.
     pub fn activity(&self, event: &str, subject: &str) -> Result<Statement, Problem> {
+        let entry = self.entry(event, subject)?;
+        Ok(activity::insert(&self.app.platform.random, self.now, &entry)?)
+    }
+
+    /// What the caller did, as a line of activity about to be written.
+    pub fn entry<'a>(&'a self, event: &'a str, subject: &'a str) -> Result<Entry<'a>, Problem> {
         let caller = self.caller()?;
-        let entry = Entry {
+        Ok(Entry {
             tenant_id: caller.tenant_id(),
             actor: caller.user_id(),
             event,
             status: Status::Success,
             subject,
-        };
-        Ok(activity::insert(&self.app.platform.random, self.now, &entry)?)
+        })
     }
 
     /// A parameter of the path template.

@@ -11,7 +11,7 @@ use crate::domain::partnership::Definition;
 use crate::domain::time::{DAY_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
-use crate::store::registry;
+use crate::store::{activity, registry};
 use ::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -82,12 +82,12 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
         }
     }
     let reply = json(&IngestOut { accepted: accepted.len() as u64, rejected })?;
-    let idempotency = idempotency(&cx)?;
+    let scope = idempotency(&cx)?;
     let (_, reply) = send(&cx, |_| {
         Ok(Command::Observe {
             rows: accepted.clone(),
             reply: reply.clone(),
-            idempotency: idempotency.clone(),
+            idempotency: scope.as_ref().map(|(_, idempotency)| idempotency.clone()),
         })
     })
     .await?;
@@ -112,7 +112,7 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
     let author = cx.caller()?.user_id().to_owned();
     let name = cx.param("name")?.to_owned();
     let reply = json(&KpiAcceptedOut { accepted: points.len() as u64 })?;
-    let idempotency = idempotency(&cx)?;
+    let scope = idempotency(&cx)?;
     let (id, reply) = send(&cx, |definition| {
         if !definition.kpis.iter().any(|kpi| kpi.name == name) {
             let names: Vec<_> = definition.kpis.iter().map(|kpi| kpi.name.as_str()).collect();
@@ -128,11 +128,12 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
             author: author.clone(),
             values: points.clone(),
             reply: reply.clone(),
-            idempotency: idempotency.clone(),
+            idempotency: scope.as_ref().map(|(_, idempotency)| idempotency.clone()),
         })
     })
     .await?;
-    note(&cx, "kpi.recorded", &format!("{id}/{name}")).await?;
+    let key = scope.as_ref().map(|(scope, _)| scope);
+    note(&cx, "kpi.recorded", &format!("{id}/{name}"), key).await?;
     Ok(reply)
 }
 
@@ -215,8 +216,9 @@ async fn send(
 }
 
 /// The request's Idempotency-Key (draft-07: a quoted string; a bare token is
-/// taken as well), scoped to the user, the route and its parameters.
-fn idempotency(cx: &Cx) -> Result<Option<Idempotency>, Problem> {
+/// taken as well), scoped to the user, the route and its parameters; the scope
+/// as a hash, and what the object needs.
+fn idempotency(cx: &Cx) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
     let Some(header) = cx.request.headers.get("idempotency-key") else { return Ok(None) };
     let key = parse_key(&header).ok_or_else(|| {
         Problem::new(
@@ -234,10 +236,9 @@ fn idempotency(cx: &Cx) -> Result<Option<Idempotency>, Problem> {
     }
     scope.update(key.as_bytes());
     let payload_hash = Sha256::digest(cx.request.bytes()?);
-    Ok(Some(Idempotency {
-        key: URL_SAFE_NO_PAD.encode(scope.finalize()),
-        payload_hash: URL_SAFE_NO_PAD.encode(payload_hash),
-    }))
+    let scope: [u8; 32] = scope.finalize().into();
+    let key = URL_SAFE_NO_PAD.encode(scope);
+    Ok(Some((scope, Idempotency { key, payload_hash: URL_SAFE_NO_PAD.encode(payload_hash) })))
 }
 
 fn parse_key(header: &str) -> Option<String> {
@@ -265,9 +266,17 @@ fn parse_key(header: &str) -> Option<String> {
 
 /// Writes a line of activity. The measurement itself is stored already, so a
 /// failure here is logged and the client is not told to repeat.
-async fn note(cx: &Cx, event: &str, subject: &str) -> Result<(), Problem> {
+async fn note(cx: &Cx, event: &str, subject: &str, key: Option<&[u8; 32]>) -> Result<(), Problem> {
     let platform = &cx.app.platform;
-    let statement = cx.activity(event, subject)?;
+    let statement = match key {
+        Some(key) => {
+            // A key may be used again after a day, and is another request then.
+            let day = cx.now.floor_to(DAY_MS).millis().to_be_bytes();
+            let once = Sha256::new().chain_update(key).chain_update(subject).chain_update(day);
+            activity::insert_once(&once.finalize().into(), cx.now, &cx.entry(event, subject)?)
+        }
+        None => cx.activity(event, subject)?,
+    };
     if let Err(error) = platform.database.batch(vec![statement]).await {
         let what = "activity not written";
         crate::log::warn(&platform.log, cx.now, "devskyy.ingest", what, &error.to_string());

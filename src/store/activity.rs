@@ -40,10 +40,19 @@ pub struct Entry<'a> {
 
 /// The line as a statement, to stand in one batch with what it tells of.
 pub fn insert(random: &Random, now: Timestamp, entry: &Entry<'_>) -> Result<Statement, Error> {
-    let id = super::new_id(random, IdKind::Activity, now)?;
-    Ok(Statement::new(
+    Ok(statement(super::new_id(random, IdKind::Activity, now)?, now, entry))
+}
+
+/// The line of something that a client may repeat under the same key: only the
+/// first time writes one.
+pub fn insert_once(key: &[u8; 32], now: Timestamp, entry: &Entry<'_>) -> Statement {
+    statement(IdKind::Activity.of_key(key), now, entry)
+}
+
+fn statement(id: String, now: Timestamp, entry: &Entry<'_>) -> Statement {
+    Statement::new(
         "INSERT INTO activity (id, tenant_id, at, actor, event, status, subject) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
     )
     .bind(id)
     .bind(entry.tenant_id)
@@ -51,7 +60,7 @@ pub fn insert(random: &Random, now: Timestamp, entry: &Entry<'_>) -> Result<Stat
     .bind(entry.actor)
     .bind(entry.event)
     .bind(entry.status.name())
-    .bind(entry.subject))
+    .bind(entry.subject)
 }
 
 /// One line read back.

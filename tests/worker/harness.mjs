@@ -160,7 +160,7 @@ export function expectProblem(reply, status, code) {
 }
 
 /** Whatever the isolate keeps of the tenant's board is forgotten: a push forgets it, and one whose only row is refused
- *  changes nothing. (Otherwise a reader may be shown a board of up to a second ago.) */
+ *  changes nothing. (Otherwise a reader may be shown what was known, or checked, up to a second ago.) */
 export async function forgetBoard(admin, partnership) {
   const { accepted } = expect(await admin.post(`${API}/partnerships/${partnership}/observations`, [{}]), 202);
   assert.equal(accepted, 0);
