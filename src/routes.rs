@@ -148,6 +148,6 @@ pub static ROUTES: &[Endpoint] = &[
         .limit(LimitClass::Documents),
     Route::get("docs_asset", "/docs-assets/{file}", Public,
         "Files of the page", run!(docs::asset))
-        .media(&["text/javascript", "text/css"])
+        .media(&["text/javascript", "text/css", "text/plain"])
         .limit(LimitClass::Documents),
 ];

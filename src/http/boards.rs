@@ -97,7 +97,12 @@ impl Board {
 }
 
 #[derive(Default)]
-pub struct Boards(RefCell<HashMap<String, Rc<Board>>>);
+pub struct Boards {
+    kept: RefCell<HashMap<String, Rc<Board>>>,
+    /// Grows whenever a board is forgotten: one that was fetched before that
+    /// may be older than the change, and is not kept.
+    epoch: Cell<u64>,
+}
 
 impl Boards {
     /// The tenant's board, at most a second old.
@@ -107,7 +112,7 @@ impl Boards {
         tenant_id: &str,
         now: Timestamp,
     ) -> Result<Rc<Board>, Error> {
-        let kept = self.0.borrow().get(tenant_id).cloned();
+        let kept = self.kept.borrow().get(tenant_id).cloned();
         if let Some(board) = kept {
             let age_ms = now.since_ms(board.fetched_at);
             let fresh = age_ms < REFRESH_AGE_MS;
@@ -115,15 +120,16 @@ impl Boards {
                 return Ok(board);
             }
         }
+        let epoch = self.epoch.get();
         let snapshot = board::snapshot(platform, tenant_id).await?;
         // The instant of the answer, which the isolate has just seen.
         let now = Timestamp::from_millis(platform.clock.now_ms());
         let board = Rc::new(Board::new(snapshot, now));
-        let mut boards = self.0.borrow_mut();
+        let mut boards = self.kept.borrow_mut();
         if boards.len() >= CAPACITY {
             boards.retain(|_, board| now.since_ms(board.fetched_at) < MAX_AGE_MS);
         }
-        if boards.len() < CAPACITY {
+        if boards.len() < CAPACITY && self.epoch.get() == epoch {
             boards.insert(tenant_id.to_owned(), Rc::clone(&board));
         }
         Ok(board)
@@ -132,6 +138,7 @@ impl Boards {
     /// Forgets a tenant's board after a change made here, so that who changed
     /// something sees it in his next request.
     pub fn forget(&self, tenant_id: &str) {
-        self.0.borrow_mut().remove(tenant_id);
+        self.epoch.set(self.epoch.get().wrapping_add(1));
+        self.kept.borrow_mut().remove(tenant_id);
     }
 }

@@ -405,6 +405,13 @@ describe("users", () => {
     for (const change of [{ disabled: true }, { role: "viewer" }]) {
       expectProblem(await admin.patch(`${AUTH}/users/${me.id}`, change), 422, "validation_failed");
     }
+    // Somebody else whose token still says admin, while no other admin can log in.
+    const former = caller(worker, mintToken());
+    const { id } = await addUser("former", "admin");
+    expect(await admin.patch(`${AUTH}/users/${id}`, { disabled: true }), 200);
+    for (const change of [{ disabled: true }, { role: "viewer" }]) {
+      expectProblem(await former.patch(`${AUTH}/users/${me.id}`, change), 409, "conflict");
+    }
     const rival = await addUser("rival", "admin");
     const strikes = [];
     // Connections are open and the board is known, so that the strikes meet at the table and not before.
