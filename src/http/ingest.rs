@@ -11,6 +11,7 @@ use crate::domain::partnership::Definition;
 use crate::domain::time::{DAY_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
+use crate::platform::sql::Statement;
 use crate::store::{activity, registry};
 use ::http::StatusCode;
 use base64::Engine;
@@ -83,7 +84,7 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
     }
     let reply = json(&IngestOut { accepted: accepted.len() as u64, rejected })?;
     let scope = idempotency(&cx)?;
-    let (_, reply) = send(&cx, |_| {
+    let sent = send(&cx, |_| {
         Ok(Command::Observe {
             rows: accepted.clone(),
             reply: reply.clone(),
@@ -91,7 +92,7 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
         })
     })
     .await?;
-    Ok(reply)
+    Ok(sent.reply)
 }
 
 fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
@@ -113,7 +114,7 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
     let name = cx.param("name")?.to_owned();
     let reply = json(&KpiAcceptedOut { accepted: points.len() as u64 })?;
     let scope = idempotency(&cx)?;
-    let (id, reply) = send(&cx, |definition| {
+    let sent = send(&cx, |definition| {
         if !definition.kpis.iter().any(|kpi| kpi.name == name) {
             let names: Vec<_> = definition.kpis.iter().map(|kpi| kpi.name.as_str()).collect();
             let shown: String = name.chars().take(64).collect();
@@ -132,9 +133,20 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
         })
     })
     .await?;
-    let key = scope.as_ref().map(|(scope, _)| scope);
-    note(&cx, "kpi.recorded", &format!("{id}/{name}"), key).await?;
-    Ok(reply)
+    let subject = format!("{}/{name}", sent.partnership_id);
+    let entry = cx.entry("kpi.recorded", &subject)?;
+    let line = match &scope {
+        // However often it is repeated, and whatever reply was lost: what was
+        // stored at this instant under this key has one line.
+        Some((key, _)) => {
+            let instant = sent.stored_at.millis().to_be_bytes();
+            let once = Sha256::new().chain_update(key).chain_update(&subject).chain_update(instant);
+            activity::insert_once(&once.finalize().into(), cx.now, &entry)
+        }
+        None => activity::insert(&cx.app.platform.random, cx.now, &entry)?,
+    };
+    note(&cx, line).await;
+    Ok(sent.reply)
 }
 
 /// All values or none: a KPI is a statement somebody makes, not a log.
@@ -173,12 +185,20 @@ fn check_batch_length(rows: usize) -> Result<(), Problem> {
     Err(Problem::invalid(vec![FieldError::new("", detail)]))
 }
 
+/// What became of a command.
+struct Sent {
+    partnership_id: String,
+    reply: Reply,
+    /// When it was stored: at the first of its repetitions.
+    stored_at: Timestamp,
+}
+
 /// Sends a command to the partnership of the path, whose object may never
 /// have heard of it if a message was lost.
 async fn send(
     cx: &Cx,
     command: impl Fn(&Definition) -> Result<Command, Problem>,
-) -> Result<(String, Reply), Problem> {
+) -> Result<Sent, Problem> {
     let platform = &cx.app.platform;
     let tenant_id = cx.caller()?.tenant_id();
     let name = cx.param("id")?;
@@ -200,12 +220,12 @@ async fn send(
     }
     cx.app.boards.forget(tenant_id);
     match outcome {
-        ObjectReply::Stored { value, replayed } => {
+        ObjectReply::Stored { value, replayed, stored_at } => {
             let mut reply = Reply::json(StatusCode::ACCEPTED, &value);
             if replayed {
                 reply.set("idempotency-replayed", "true");
             }
-            Ok((id, reply))
+            Ok(Sent { partnership_id: id, reply, stored_at: stored_at.unwrap_or(cx.now) })
         }
         ObjectReply::KeyReused => Err(Problem::new(
             Code::IdempotencyMismatch,
@@ -266,22 +286,12 @@ fn parse_key(header: &str) -> Option<String> {
 
 /// Writes a line of activity. The measurement itself is stored already, so a
 /// failure here is logged and the client is not told to repeat.
-async fn note(cx: &Cx, event: &str, subject: &str, key: Option<&[u8; 32]>) -> Result<(), Problem> {
+async fn note(cx: &Cx, line: Statement) {
     let platform = &cx.app.platform;
-    let statement = match key {
-        Some(key) => {
-            // A key may be used again after a day, and is another request then.
-            let day = cx.now.floor_to(DAY_MS).millis().to_be_bytes();
-            let once = Sha256::new().chain_update(key).chain_update(subject).chain_update(day);
-            activity::insert_once(&once.finalize().into(), cx.now, &cx.entry(event, subject)?)
-        }
-        None => cx.activity(event, subject)?,
-    };
-    if let Err(error) = platform.database.batch(vec![statement]).await {
+    if let Err(error) = platform.database.batch(vec![line]).await {
         let what = "activity not written";
         crate::log::warn(&platform.log, cx.now, "devskyy.ingest", what, &error.to_string());
     }
-    Ok(())
 }
 
 fn json(value: &impl Serialize) -> Result<Value, Problem> {

@@ -96,6 +96,10 @@ pub enum Reply {
     Stored {
         value: serde_json::Value,
         replayed: bool,
+        /// When it was stored: the first time. `None` from an object that runs
+        /// the version before this field.
+        #[serde(default)]
+        stored_at: Option<Timestamp>,
     },
     /// The Idempotency-Key came with another payload before.
     KeyReused,
@@ -226,6 +230,7 @@ impl PartnershipObject {
         {
             return Ok(earlier);
         }
+        let stored_at = self.now();
         self.storage.transaction(|| {
             if let Some(Idempotency { key, payload_hash }) = &idempotency {
                 self.storage.query(
@@ -236,7 +241,7 @@ impl PartnershipObject {
                         key.as_str().into(),
                         payload_hash.as_str().into(),
                         write(&reply)?.into(),
-                        self.now().millis().into(),
+                        stored_at.millis().into(),
                     ],
                 )?;
             }
@@ -246,12 +251,12 @@ impl PartnershipObject {
             // The rows are safe; the next tick publishes them.
             self.warn("summary not published", &error);
         }
-        Ok(Reply::Stored { value: reply, replayed: false })
+        Ok(Reply::Stored { value: reply, replayed: false, stored_at: Some(stored_at) })
     }
 
     fn earlier_reply(&self, idempotency: &Idempotency) -> Result<Option<Reply>, Error> {
         let rows = self.storage.query(
-            "SELECT payload_hash, reply FROM idempotency WHERE key = ?1 AND at > ?2",
+            "SELECT payload_hash, reply, at FROM idempotency WHERE key = ?1 AND at > ?2",
             &[
                 idempotency.key.as_str().into(),
                 self.now().plus_ms(-IDEMPOTENCY_KEPT_MS).millis().into(),
@@ -261,7 +266,8 @@ impl PartnershipObject {
         if row.get::<String>("payload_hash")? != idempotency.payload_hash {
             return Ok(Some(Reply::KeyReused));
         }
-        Ok(Some(Reply::Stored { value: row.json("reply")?, replayed: true }))
+        let stored_at = Some(Timestamp::from_millis(row.get("at")?));
+        Ok(Some(Reply::Stored { value: row.json("reply")?, replayed: true, stored_at }))
     }
 
     /// Stores rows and adds them to the rollups of their own minute, hour and

@@ -5,6 +5,7 @@ use crate::support::{API, NOW, OTHER_TENANT, Stored, TestApp, TestReply, TestReq
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use devskyy_orchestration::auth::permission::Role;
+use devskyy_orchestration::auth::token::Grant;
 use devskyy_orchestration::domain::id::IdKind;
 use devskyy_orchestration::domain::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, SIGNING_KEY};
@@ -213,21 +214,23 @@ fn depth_is_bounded() {
     let deep = 100_000;
     let (open, close) = ("[".repeat(deep), "]".repeat(deep));
     for target in targets(&session) {
-        for (what, body) in [
-            ("lists", open.clone()),
-            ("lists that end", format!("{open}{close}")),
-            ("objects", "{\"x\":".repeat(deep)),
-            ("a value of a field", format!("{{\"x\":{open}1{close}}}")),
-            ("a value in a row", format!("[{{\"at\":{open}1{close}}}]")),
+        // The rows of a batch are read one by one: there the row is refused.
+        let by_row = target.path.ends_with("/observations");
+        for (what, body, of_rows) in [
+            ("lists", open.clone(), 400),
+            ("lists that end", format!("{open}{close}"), 202),
+            ("objects", "{\"x\":".repeat(deep), 422),
+            ("a value of a field", format!("{{\"x\":{open}1{close}}}"), 422),
+            ("a value in a row", format!("[{{\"at\":{open}1{close}}}]"), 202),
         ] {
             let reply = target.request(&app).body(JSON, &body).send();
             let place = target.place(what);
-            if target.path.ends_with("/observations") && reply.status == 202 {
+            let expected = if by_row { of_rows } else { 400 };
+            assert_eq!(reply.status, expected, "{place}: {}", reply.text);
+            if expected == 202 {
                 assert_eq!(reply.json["accepted"], 0, "{place}: {}", reply.text);
             } else {
-                // Whichever is met first: the depth, or what stands in a wrong place.
-                assert!([400, 422].contains(&reply.status), "{place}: {}", reply.text);
-                reply.problem(reply.status);
+                reply.problem(expected);
             }
             assert!(reply.text.len() < 2_000, "{place}: {} bytes", reply.text.len());
         }
@@ -1262,6 +1265,7 @@ const OBSERVE: &str = "{\"observe\":";
 const RECORD: &str = "{\"record_kpi\":";
 const DEFINE: &str = "{\"define\":";
 const REMOVE: &str = "{\"remove\":";
+const REVOKE: &str = "{\"revoke_tokens\":";
 const PUBLISH: &str = "{\"publish\":";
 
 fn push_one<'a>(app: &'a TestApp, key: &str) -> TestRequest<'a> {
@@ -1337,6 +1341,29 @@ fn a_repeated_kpi_value_leaves_one_line_of_activity() {
 }
 
 #[test]
+fn a_kpi_value_repeated_after_midnight_leaves_one_line_all_the_same() {
+    let app = TestApp::seeded();
+    let midnight = Timestamp::parse("2026-02-01T00:00:00Z").unwrap();
+    for offset_ms in [-SECOND_MS, SECOND_MS] {
+        app.platform.clock.set_ms(midnight.plus_ms(offset_ms).millis());
+        send_kpi(&app, "k-12345678").send().expect(202);
+    }
+    let kpi_lines = "SELECT COUNT(*) AS n FROM activity WHERE event = 'kpi.recorded'";
+    assert_eq!(app.count(kpi_lines), 1, "the key is kept for 24 hours, not for a day's date");
+}
+
+#[test]
+fn a_key_used_for_another_value_a_day_later_is_another_line() {
+    let app = TestApp::seeded();
+    for _ in 0..2 {
+        send_kpi(&app, "k-12345678").send().expect(202);
+        app.platform.clock.advance_ms(24 * 60 * MINUTE_MS);
+    }
+    let kpi_lines = "SELECT COUNT(*) AS n FROM activity WHERE event = 'kpi.recorded'";
+    assert_eq!(app.count(kpi_lines), 2);
+}
+
+#[test]
 fn a_line_that_cannot_be_written_does_not_take_the_kpi_value_back() {
     let app = TestApp::seeded();
     app.platform.database.inject("INSERT INTO activity", Fault::Lost);
@@ -1379,6 +1406,42 @@ fn a_lost_message_to_an_object_is_made_up_for_by_the_tick() {
         let reply = app.get(&api("/partnerships/cursor/status")).bearer(&app.admin()).send();
         refused(&reply, &format!("{fault:?}"), 404, "not_found", &[]);
         assert_eq!(app.read(&api("/partnerships")).as_array().unwrap().len(), 5, "{fault:?}");
+    }
+}
+
+#[test]
+fn tokens_that_could_not_be_withdrawn_are_by_the_repetition() {
+    // The caller's own token is among those that a new password withdraws.
+    for (fault, own_repeated) in [(Fault::Lost, 204), (Fault::LandedButErrored, 401)] {
+        let (app, session) = world();
+        let keys = app.world.app.verifier.keys().unwrap();
+        let grant = Grant { tenant_id: "ten_default", user_id: "usr_target", role: Role::Viewer };
+        let target = keys.sign(&grant, app.now(), &[6; 10]);
+        let me = |token: &str| app.get("/api/v1/auth/me").bearer(token).send().status;
+        app.platform.clock.advance_ms(10);
+        assert_eq!(me(&target), 200);
+        let change = || {
+            let request = app.patch("/api/v1/auth/users/usr_target").bearer(&session.access);
+            request.json(json!({ "role": "ingest" })).send()
+        };
+        app.platform.objects.inject(REVOKE, fault);
+        unavailable(&change(), &format!("{fault:?}, a role"));
+        assert_eq!(change().status, 200, "{fault:?}");
+        assert_eq!(me(&target), 401, "{fault:?}");
+        let changes = "SELECT COUNT(*) AS n FROM activity WHERE event = 'user.role_changed'";
+        assert_eq!(app.count(changes), 1, "{fault:?}: it changed once");
+
+        let password = || {
+            let body =
+                json!({ "current_password": ADMIN_PASSWORD, "new_password": "quite another one" });
+            app.put("/api/v1/auth/password").bearer(&session.access).json(body).send()
+        };
+        app.platform.objects.inject(REVOKE, fault);
+        unavailable(&password(), &format!("{fault:?}, a password"));
+        assert_eq!(password().status, own_repeated, "{fault:?}");
+        assert_eq!(me(&session.access), 401, "{fault:?}");
+        let changes = "SELECT COUNT(*) AS n FROM activity WHERE event = 'user.password_changed'";
+        assert_eq!(app.count(changes), 1, "{fault:?}: it changed once");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::support::{API, CURSOR_PROBE, NOW, OTHER_TENANT, TestApp, TestReply, TestRequest};
 use devskyy_orchestration::auth::permission::Role;
+use devskyy_orchestration::auth::token::Grant;
 use devskyy_orchestration::domain::observation::{Observation, Origin};
 use devskyy_orchestration::domain::partnership::{Definition, Stored, Summary};
 use devskyy_orchestration::domain::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
@@ -498,6 +499,21 @@ fn five_hundred_rows_are_taken_at_once_in_any_order() {
 }
 
 #[test]
+fn a_minute_is_covered_by_what_says_something_of_the_partner() {
+    let app = with_acme();
+    let outcomes =
+        ["up", "throttled", "down", "unreachable_from_us", "degraded", "unknown", "credential"];
+    let rows: Vec<Value> = outcomes
+        .iter()
+        .zip(0..)
+        .map(|(outcome, n)| row(now().plus_ms(-n * MINUTE_MS), outcome, None))
+        .collect();
+    pushed(&app, "acme", &rows);
+    // Up, down and degraded: 3 of 1,440 minutes.
+    assert_eq!(metric(&app, "acme", "uptime")["coverage"], 0.0021);
+}
+
+#[test]
 fn the_order_in_which_rows_come_does_not_matter() {
     let outcomes = ["up", "down", "up", "degraded", "throttled", "up", "down"];
     let rows: Vec<Value> = outcomes
@@ -637,11 +653,8 @@ fn a_key_belongs_to_its_user_route_and_partnership() {
     assert_eq!((kpi.status, kpi.headers.get("idempotency-replayed")), (202, None), "route");
     // Somebody else in the tenant, with a key that he cannot know to be taken.
     let keys = app.world.app.verifier.keys().unwrap();
-    let grant = devskyy_orchestration::auth::token::Grant {
-        tenant_id: DEFAULT_TENANT_ID,
-        user_id: "usr_somebody_else",
-        role: Role::Ingest,
-    };
+    let grant =
+        Grant { tenant_id: DEFAULT_TENANT_ID, user_id: "usr_somebody_else", role: Role::Ingest };
     let other = keyed("acme").bearer(&keys.sign(&grant, app.now(), &[2; 10])).send();
     assert_eq!((other.status, other.headers.get("idempotency-replayed")), (202, None), "user");
     assert_eq!(total(&app, "acme"), 2);
@@ -1259,6 +1272,9 @@ fn a_definition_changed_in_d1_alone_arrives_with_the_tick() {
     let old = Definition { revision: 1, name: "Old".to_owned(), ..known.clone() };
     block_on(partnership::define(&app.platform, DEFAULT_TENANT_ID, old)).unwrap();
     assert_eq!(on_board(&app, "cursor_technical").unwrap().definition, known);
+    // The object itself still goes by the newer one, or this would not be shown.
+    pushed(&app, "cursor", &[row(app.now(), "up", None)]);
+    assert_eq!(total(&app, "cursor"), 3);
 }
 
 #[test]
@@ -1299,11 +1315,8 @@ fn a_withdrawn_token_stops_at_once_here_and_within_a_second_elsewhere() {
         app.platform.clock.advance_ms(100);
         let admin = {
             let keys = app.world.app.verifier.keys().unwrap();
-            let grant = devskyy_orchestration::auth::token::Grant {
-                tenant_id: DEFAULT_TENANT_ID,
-                user_id: "usr_an_admin",
-                role: Role::Admin,
-            };
+            let grant =
+                Grant { tenant_id: DEFAULT_TENANT_ID, user_id: "usr_an_admin", role: Role::Admin };
             keys.sign(&grant, app.now(), &[4; 10])
         };
         let path = format!("/api/v1/auth/users/{}", app.user_id());
@@ -1506,8 +1519,12 @@ fn the_wire_form_of_every_reply_is_pinned() {
     for (reply, text) in [
         (Reply::Done, r#""done""#),
         (
-            Reply::Stored { value: json!({ "accepted": 1 }), replayed: true },
-            r#"{"stored":{"value":{"accepted":1},"replayed":true}}"#,
+            Reply::Stored {
+                value: json!({ "accepted": 1 }),
+                replayed: true,
+                stored_at: Some(Timestamp::parse("2026-01-31T12:00:00Z").unwrap()),
+            },
+            r#"{"stored":{"value":{"accepted":1},"replayed":true,"stored_at":"2026-01-31T12:00:00.000Z"}}"#,
         ),
         (Reply::KeyReused, r#""key_reused""#),
         (Reply::Undefined, r#""undefined""#),
@@ -1520,6 +1537,9 @@ fn the_wire_form_of_every_reply_is_pinned() {
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
         assert!(serde_json::from_str::<Reply>(text).is_ok(), "{text}");
     }
+    // As the version before wrote it.
+    let earlier = r#"{"stored":{"value":{"accepted":1},"replayed":true}}"#;
+    assert!(serde_json::from_str::<Reply>(earlier).is_ok());
     assert_eq!(serde_json::to_string(&board::Done {}).unwrap(), "{}");
     let snapshot = json!({
         "summaries": [summary_json()],

@@ -1470,6 +1470,24 @@ fn a_board_is_never_older_than_a_second() {
 }
 
 #[test]
+fn a_board_that_cannot_be_fetched_anew_serves_out_its_second() {
+    let app = TestApp::seeded();
+    let ask = || app.get(&api("/metrics")).bearer(&app.admin()).send().status;
+    assert_eq!(ask(), 200);
+    // From 700 ms on the first to see it asks for the next one.
+    app.platform.clock.advance_ms(800);
+    app.platform.objects.inject("snapshot", Fault::Lost);
+    assert_eq!(ask(), 200);
+    app.platform.clock.advance_ms(199);
+    // One for the withdrawn tokens, one for the route.
+    (0..2).for_each(|_| app.platform.objects.inject("snapshot", Fault::Lost));
+    assert_eq!(ask(), 200, "999 ms old, and nobody asks twice");
+    app.platform.clock.advance_ms(1);
+    assert_eq!(ask(), 503, "a second old");
+    assert_eq!(ask(), 200);
+}
+
+#[test]
 fn an_unreachable_board_is_unavailable_and_not_empty() {
     for path in ["/health", "/metrics", "/metrics/cursor", "/partnerships", "/info"] {
         let app = TestApp::measured();
@@ -1712,6 +1730,27 @@ fn status_does_not_say_that_cron_never_ran_where_d1_could_not_tell() {
     let status = app.read(&api("/status"));
     assert_eq!(status["components"]["cron"], "unknown", "{}", status["component_details"]["cron"]);
     assert!(!status["component_details"]["cron"].as_str().unwrap().contains("never"));
+}
+
+#[test]
+fn checks_of_the_last_second_are_not_made_again() {
+    for path in ["/status", "/deployment/readiness"] {
+        let app = TestApp::measured();
+        let statements = |after_ms: i64| {
+            app.platform.clock.advance_ms(after_ms);
+            let before = app.platform.database.statements_run();
+            let report = app.read(&api(path));
+            let checked_at = report["last_check"].as_str().unwrap().to_owned();
+            (app.platform.database.statements_run() - before, checked_at)
+        };
+        let (first, checked_at) = statements(0);
+        assert!(first > 0, "{path}");
+        for after_ms in [0, 1, 600] {
+            // And the reply says of when it is.
+            assert_eq!(statements(after_ms), (0, checked_at.clone()), "{path}, {after_ms} ms on");
+        }
+        assert_eq!(statements(1_000), (first, app.now().to_rfc3339()), "{path}");
+    }
 }
 
 #[test]
