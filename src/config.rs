@@ -18,6 +18,9 @@ pub struct Config {
     pub control_targets: Vec<String>,
     /// Development only: probes may go to this machine.
     pub loopback_probes: bool,
+    /// False in development only, and only where it is asked for: to measure
+    /// without limits, or to test something else.
+    pub rate_limiting: bool,
     /// `None` where the variable is missing or cannot be read; the reason is
     /// in `defects`.
     pub signing_key: Option<SecretText>,
@@ -61,6 +64,8 @@ impl Config {
                 text("CONTROL_TARGETS").as_deref().unwrap_or(DEFAULT_CONTROL_TARGETS),
             ),
             loopback_probes: text("ALLOW_LOOPBACK_PROBES").as_deref() == Some("true"),
+            rate_limiting: text("RATE_LIMITING").as_deref() != Some("off")
+                || text("ENVIRONMENT").as_deref() != Some("development"),
             signing_key: secret("SIGNING_KEY"),
             signing_key_previous: secret("SIGNING_KEY_PREVIOUS"),
             bootstrap_username: secret("BOOTSTRAP_ADMIN_USERNAME"),

@@ -2,17 +2,19 @@
 //! OpenAPI document and `/docs/endpoints` all come from this table.
 
 use crate::auth::permission::Permission::{
-    ConfigRead, DecisionsWrite, DocsRead, IngestWrite, MetricsRead, PartnershipsRead,
-    PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
+    ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead, IngestWrite, KeysRead,
+    KeysWrite, LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite,
+    SystemRead, UsersRead, UsersWrite,
 };
 use crate::domain::observation::ObservationIn;
+use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
 use crate::http::app::{Endpoint, Handler};
-use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires};
-use crate::http::route::{LimitClass, Route};
+use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires, User};
+use crate::http::route::Route;
 use crate::http::{
-    config, decisions, docs, health, info, ingest, login, metrics, openapi, partnerships,
-    readiness, registry, status, users,
+    activity, config, decisions, docs, health, info, ingest, keys, login, metrics, openapi,
+    partnerships, rate_limits, readiness, registry, status, users,
 };
 
 /// The table wants a plain function; handlers are `async`.
@@ -38,15 +40,18 @@ pub static ROUTES: &[Endpoint] = &[
     Route::get("list_metrics", api!("/metrics"), Requires(MetricsRead),
         "Metrics of every partnership; OpenMetrics or Prometheus text by Accept", run!(metrics::list))
         .replies::<Vec<metrics::MetricsOut>>(200)
-        .media(&["application/json", "application/openmetrics-text", "text/plain"]),
+        .media(&["application/json", "application/openmetrics-text", "text/plain"])
+        .limit(LimitClass::Metrics),
     Route::get("get_metrics", api!("/metrics/{type}"), Requires(MetricsRead),
         "Metrics of one partnership, by id or alias", run!(metrics::one))
-        .replies::<metrics::MetricsOut>(200),
+        .replies::<metrics::MetricsOut>(200)
+        .limit(LimitClass::Metrics),
     Route::post("decide", api!("/decisions"), Requires(DecisionsWrite),
         "Appraise an investment; stored with its inputs and author", run!(decisions::decide))
         .takes::<decisions::DecisionIn>()
         .replies::<decisions::DecisionOut>(200)
-        .limit(LimitClass::Decisions),
+        .limit(LimitClass::Decisions)
+        .once(),
     Route::get("list_partnerships", api!("/partnerships"), Requires(PartnershipsRead),
         "Every partnership: what was agreed and how far it is kept", run!(partnerships::list))
         .replies::<Vec<partnerships::PartnershipOut>>(200),
@@ -58,7 +63,8 @@ pub static ROUTES: &[Endpoint] = &[
         .replies::<status::StatusOut>(200),
     Route::get("config", api!("/config"), Requires(ConfigRead),
         "The values in force; secrets never", run!(config::config))
-        .replies::<config::ConfigOut>(200),
+        .replies::<config::ConfigOut>(200)
+        .tagged(),
     Route::get("readiness", api!("/deployment/readiness"), Requires(SystemRead),
         "May this deployment serve production", run!(readiness::readiness))
         .replies::<ReadinessReport>(200),
@@ -73,32 +79,68 @@ pub static ROUTES: &[Endpoint] = &[
     Route::post("create_partnership", api!("/partnerships"), Requires(PartnershipsWrite),
         "Add a partnership", run!(registry::create))
         .takes::<registry::PartnershipIn>()
-        .replies::<partnerships::PartnershipOut>(201),
+        .replies::<partnerships::PartnershipOut>(201)
+        .once(),
+    Route::get("get_partnership", api!("/partnerships/{id}"), Requires(PartnershipsRead),
+        "What was agreed, as the registry holds it; its ETag is what If-Match names", run!(registry::show))
+        .replies::<registry::RegistryOut>(200)
+        .tagged(),
     Route::patch("change_partnership", api!("/partnerships/{id}"), Requires(PartnershipsWrite),
         "Change what was agreed or how it is checked", run!(registry::patch))
         .takes::<registry::PartnershipPatchIn>()
-        .replies::<partnerships::PartnershipOut>(200),
+        .replies::<partnerships::PartnershipOut>(200)
+        .if_match(),
     Route::delete("retire_partnership", api!("/partnerships/{id}"), Requires(PartnershipsWrite),
         "Retire a partnership; its history stays", run!(registry::retire))
-        .replies_nothing(),
+        .replies_nothing()
+        .if_match(),
+    Route::get("get_deliverable", api!("/partnerships/{id}/deliverables/{key}"), Requires(PartnershipsRead),
+        "How far a deliverable is", run!(registry::show_deliverable))
+        .replies::<partnerships::DeliverableOut>(200)
+        .tagged(),
     Route::put("report_deliverable", api!("/partnerships/{id}/deliverables/{key}"), Requires(PartnershipsWrite),
         "Say how far a deliverable is", run!(registry::put_deliverable))
         .takes::<registry::DeliverableIn>()
-        .replies::<partnerships::DeliverableOut>(200),
+        .replies::<partnerships::DeliverableOut>(200)
+        .once()
+        .if_match(),
 
     // ---- ingest ----
     Route::post("push_observations", api!("/partnerships/{id}/observations"), Requires(IngestWrite),
         "Push up to 500 observations; each bad row is refused with its reason", run!(ingest::observations))
         .takes::<Vec<ObservationIn>>()
         .replies::<ingest::IngestOut>(202)
-        .limit(LimitClass::Ingest),
+        .limit(LimitClass::Ingest)
+        .once(),
     Route::post("push_kpi", api!("/partnerships/{id}/kpis/{name}"), Requires(IngestWrite),
         "Send a KPI's value, or up to 500 of them", run!(ingest::kpi))
         .takes::<ingest::KpiIn>()
         .replies::<ingest::KpiAcceptedOut>(202)
-        .limit(LimitClass::Ingest),
+        .limit(LimitClass::Ingest)
+        .once(),
 
-    // ---- login and users ----
+    // ---- operation ----
+    Route::get("list_decisions", api!("/decisions"), Requires(DecisionsRead),
+        "Decisions made so far, newest first", run!(decisions::list))
+        .replies::<decisions::DecisionsOut>(200)
+        .paged(),
+    Route::get("list_activity", api!("/activity"), Requires(SystemRead),
+        "Who did what when, and who was turned away; newest first", run!(activity::list))
+        .replies::<activity::ActivityOut>(200)
+        .paged(),
+    Route::patch("change_config", api!("/config"), Requires(ConfigWrite),
+        "Change the tenant's settings, rate limits among them", run!(config::change))
+        .takes::<config::SettingsPatchIn>()
+        .replies::<config::ConfigOut>(200)
+        .if_match(),
+    Route::get("get_rate_limits", api!("/rate-limits/{client}"), Requires(LimitsRead),
+        "What counts of a client, and what other locations see of it", run!(rate_limits::show))
+        .replies::<rate_limits::ClientLimitsOut>(200),
+    Route::delete("lift_block", api!("/rate-limits/{client}"), Requires(LimitsWrite),
+        "End the block of a client", run!(rate_limits::lift))
+        .replies_nothing(),
+
+    // ---- login, users and keys ----
     Route::post("login", "/api/v1/auth/login", Public,
         "Log in with a password", run!(login::login))
         .takes_json_or_form::<login::LoginIn>()
@@ -107,41 +149,65 @@ pub static ROUTES: &[Endpoint] = &[
     Route::post("refresh", "/api/v1/auth/refresh", Public,
         "Trade a refresh token for the next one and an access token", run!(login::refresh))
         .takes::<login::RefreshIn>()
-        .replies::<login::TokenOut>(200)
-        .limit(LimitClass::Login),
-    Route::post("logout", "/api/v1/auth/logout", Authenticated,
+        .replies::<login::TokenOut>(200),
+    Route::post("logout", "/api/v1/auth/logout", User,
         "End a login: its refresh tokens stop working", run!(login::logout))
         .takes::<login::LogoutIn>()
         .replies_nothing(),
     Route::get("me", "/api/v1/auth/me", Authenticated,
         "Who am I", run!(login::me))
         .replies::<login::MeOut>(200),
-    Route::put("change_password", "/api/v1/auth/password", Authenticated,
+    Route::put("change_password", "/api/v1/auth/password", User,
         "Change one's own password; ends all logins", run!(login::change_password))
         .takes::<login::ChangePasswordIn>()
         .replies_nothing()
-        .limit(LimitClass::Login),
+        .limit(LimitClass::Login)
+        .once(),
     Route::get("list_users", "/api/v1/auth/users", Requires(UsersRead),
         "The tenant's users", run!(users::list))
-        .replies::<users::UsersOut>(200),
+        .replies::<users::UsersOut>(200)
+        .paged(),
     Route::post("create_user", "/api/v1/auth/users", Requires(UsersWrite),
         "Add a user", run!(users::create))
         .takes::<users::CreateUserIn>()
-        .replies::<users::UserOut>(201),
+        .replies::<users::UserOut>(201)
+        .once(),
     Route::patch("change_user", "/api/v1/auth/users/{id}", Requires(UsersWrite),
         "Change a user's role, or disable him", run!(users::change))
         .takes::<users::ChangeUserIn>()
         .replies::<users::UserOut>(200),
+    Route::get("list_keys", "/api/v1/auth/keys", Requires(KeysRead),
+        "The tenant's API keys, without their secrets", run!(keys::list))
+        .replies::<keys::KeysOut>(200)
+        .paged(),
+    Route::post("create_key", "/api/v1/auth/keys", Requires(KeysWrite),
+        "Make an API key; it is shown this once", run!(keys::create))
+        .takes::<keys::CreateKeyIn>()
+        .replies::<keys::NewKeyOut>(201)
+        .once(),
+    Route::get("get_key", "/api/v1/auth/keys/{id}", Requires(KeysRead),
+        "One API key, without its secret", run!(keys::show))
+        .replies::<keys::KeyOut>(200),
+    Route::delete("revoke_key", "/api/v1/auth/keys/{id}", Requires(KeysWrite),
+        "Revoke an API key", run!(keys::revoke))
+        .replies_nothing(),
+    Route::post("rotate_key", "/api/v1/auth/keys/{id}/rotate", Requires(KeysWrite),
+        "Replace an API key; the old one works on for an overlap", run!(keys::rotate))
+        .takes::<keys::RotateKeyIn>()
+        .replies::<keys::NewKeyOut>(201)
+        .once(),
 
     // ---- documents ----
     Route::get("jwks", "/.well-known/jwks.json", Public,
         "Public keys that verify access tokens (RFC 7517)", run!(login::jwks))
         .replies::<crate::auth::token::Jwks>(200)
-        .limit(LimitClass::Documents),
+        .limit(LimitClass::Documents)
+        .tagged(),
     Route::get("openapi", "/openapi.json", Public,
         "This document", run!(openapi::document))
         .replies::<serde_json::Value>(200)
-        .limit(LimitClass::Documents),
+        .limit(LimitClass::Documents)
+        .tagged(),
     Route::get("docs", "/docs", Public,
         "This document as a page", run!(docs::page))
         .media(&["text/html"])

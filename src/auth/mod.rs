@@ -1,5 +1,6 @@
 //! Who is calling, and what he may do.
 
+pub mod api_key;
 pub mod bootstrap;
 pub mod caller;
 pub mod password;

@@ -29,13 +29,19 @@ names! {
         MetricsRead = "metrics:read",
         PartnershipsRead = "partnerships:read",
         PartnershipsWrite = "partnerships:write",
+        DecisionsRead = "decisions:read",
         DecisionsWrite = "decisions:write",
         SystemRead = "system:read",
         ConfigRead = "config:read",
+        ConfigWrite = "config:write",
         DocsRead = "docs:read",
         IngestWrite = "ingest:write",
         UsersRead = "users:read",
         UsersWrite = "users:write",
+        KeysRead = "keys:read",
+        KeysWrite = "keys:write",
+        LimitsRead = "limits:read",
+        LimitsWrite = "limits:write",
     }
 }
 
@@ -56,14 +62,38 @@ use Permission::*;
 /// The table: role x permission.
 static GRANTS: &[(Role, &[Permission])] = &[
     (Role::Admin, Permission::ALL),
-    (Role::SystemAdmin, &[MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead, DocsRead]),
+    (
+        Role::SystemAdmin,
+        &[MetricsRead, PartnershipsRead, PartnershipsWrite, DecisionsRead, SystemRead, DocsRead],
+    ),
     (
         Role::OrchestrationManager,
-        &[MetricsRead, PartnershipsRead, PartnershipsWrite, DecisionsWrite, DocsRead, SystemRead],
+        &[
+            MetricsRead,
+            PartnershipsRead,
+            PartnershipsWrite,
+            DecisionsRead,
+            DecisionsWrite,
+            DocsRead,
+            SystemRead,
+        ],
     ),
     (Role::Viewer, &[]),
     (Role::Ingest, &[IngestWrite]),
     (Role::MetricsViewer, &[MetricsRead]),
+];
+
+/// What an API key may be given. Not what changes who may do what: a key that
+/// leaked must not be able to make itself a successor.
+pub const FOR_API_KEYS: &[Permission] = &[
+    MetricsRead,
+    PartnershipsRead,
+    PartnershipsWrite,
+    DecisionsRead,
+    DecisionsWrite,
+    SystemRead,
+    DocsRead,
+    IngestWrite,
 ];
 
 impl Role {
@@ -88,10 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn only_the_admin_reads_the_configuration_and_manages_users() {
+    fn only_the_admin_reads_the_configuration_and_manages_who_may_do_what() {
         for role in Role::ALL {
-            for permission in [ConfigRead, UsersRead, UsersWrite] {
+            for permission in [
+                ConfigRead,
+                ConfigWrite,
+                UsersRead,
+                UsersWrite,
+                KeysRead,
+                KeysWrite,
+                LimitsRead,
+                LimitsWrite,
+            ] {
                 assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
+                assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");
             }
         }
         assert!(Role::Viewer.permissions().is_empty());

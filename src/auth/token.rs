@@ -5,7 +5,7 @@
 //! until the last token it signed has expired. Nothing else is trusted: a
 //! token names its key by `kid` and brings none along.
 
-use super::caller::{Caller, InvalidToken};
+use super::caller::{Caller, InvalidToken, Principal};
 use super::permission::Role;
 use crate::config::{Config, SecretText};
 use crate::domain::id::IdKind;
@@ -217,6 +217,13 @@ impl Keys {
         self.live().map(move |key| successor(key, token))
     }
 
+    /// Secrets that follow from ours, for one purpose (the label) and one
+    /// message: that of the signing key first, then that of the other one, in
+    /// case it signed when the secret was made.
+    pub fn derived(&self, label: &[u8], message: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        self.live().map(move |key| derived(key, label, message))
+    }
+
     fn live(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(self.previous.as_ref())
     }
@@ -311,9 +318,8 @@ fn caller(claims: &Claims<Own>, now: Timestamp) -> Result<Caller, InvalidToken> 
     }
     Ok(Caller {
         tenant_id: own.tid.clone(),
-        user_id: own.sub.clone(),
-        role,
-        token_id: own.jti.clone(),
+        id: own.sub.clone(),
+        principal: Principal::User { role },
         issued_at,
         expires_at,
     })
@@ -327,12 +333,16 @@ fn made_at(jti: &str) -> Option<Timestamp> {
     (id.get_version_num() == 7).then(|| Timestamp::from_millis(millis))
 }
 
-/// The refresh key is derived, so that it signs nothing and the signing key
-/// is used for one thing only.
 fn successor(key: &Key, token: &str) -> String {
+    refresh_token(&derived(key, REFRESH_KEY_LABEL, token.as_bytes()))
+}
+
+/// By way of a key of its own for each purpose, which signs nothing: the
+/// signing key is used for one thing only.
+fn derived(key: &Key, label: &[u8], message: &[u8]) -> [u8; 32] {
     let seed = Zeroizing::new(key.pair.to_bytes());
-    let refresh_key = Zeroizing::new(hmac_sha256(&seed, REFRESH_KEY_LABEL));
-    refresh_token(&hmac_sha256(&refresh_key, token.as_bytes()))
+    let purpose = Zeroizing::new(hmac_sha256(&seed, label));
+    hmac_sha256(&purpose, message)
 }
 
 fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
@@ -444,11 +454,10 @@ mod tests {
     fn a_token_says_who_is_calling() {
         let caller = keys().verify(&token(), now()).unwrap();
         assert_eq!(caller.tenant_id(), "ten_default");
-        assert_eq!(caller.user_id(), "usr_1");
-        assert_eq!(caller.role(), Role::Admin);
+        assert_eq!(caller.id(), "usr_1");
+        assert_eq!(caller.role(), Some(Role::Admin));
         assert_eq!(caller.issued_at(), now(), "to the millisecond");
         assert_eq!(caller.expires_at.seconds(), now().seconds() + ACCESS_TOKEN_LIFETIME_S);
-        assert!(caller.token_id.starts_with("tok_"));
         // The hand-made token of the tests below is the same but for its flaw.
         assert_eq!(keys().verify(&signed(&good_header(), &good_claims()), now()), Ok(caller));
     }

@@ -101,10 +101,15 @@ mod host {
         let velocity = json!({ "value": 31.5, "at": "2026-01-31T09:00:00.000Z" });
         story.say("push_kpi", &[cursor, "development_velocity"], Some(velocity))?;
         let halfway = json!({ "completion_percentage": 60.0, "status": "in_progress", "due_date": "2026-03-31" });
-        story.show("report_deliverable", &[cursor, "microservices_architecture"], Some(halfway))?;
+        let deliverable = [cursor, "microservices_architecture"];
+        story.show("report_deliverable", &deliverable, Some(halfway))?;
+        story.show("get_deliverable", &deliverable, None)?;
+        story.show("get_partnership", &[cursor], None)?;
+        story.refuse_stale("retire_partnership", &[cursor])?;
         let done = json!({ "completion_percentage": 100.0, "status": "completed" });
         story.say("report_deliverable", &[cursor, "mobile_first_platform"], Some(done))?;
         story.show("decide", &[], Some(json!({ "context": investment() })))?;
+        story.show("list_decisions", &[], None)?;
 
         story.show("create_partnership", &[], Some(new_partnership(agency)))?;
         let faster =
@@ -120,6 +125,8 @@ mod host {
         story.show("get_partnership_status", &[cursor], None)?;
         story.show("status", &[], None)?;
         story.show("config", &[], None)?;
+        let more = json!({ "limits": { "ingest": 1200 } });
+        story.show("change_config", &[], Some(more))?;
         story.show("readiness", &[], None)?;
         story.show("info", &[], None)?;
         story.show("list_endpoints", &[], None)?;
@@ -128,6 +135,18 @@ mod host {
         let maria = json!({ "username": "maria", "email": "maria@example.com", "password": PASSWORD, "role": "viewer" });
         let user = text(&story.show("create_user", &[], Some(maria.clone()))?, "id");
         story.show("list_users", &[], None)?;
+        let scraper = json!({ "name": "Prometheus", "permissions": ["metrics:read"], "expires_in_days": 180 });
+        let made = story.show("create_key", &[], Some(scraper))?;
+        let key = text(made.get("api_key").unwrap_or(&Value::Null), "id");
+        story.show("get_key", &[&key], None)?;
+        let next = story.show("rotate_key", &[&key], Some(json!({ "overlap_seconds": 3600 })))?;
+        story.show("list_keys", &[], None)?;
+        story.show("revoke_key", &[&key], None)?;
+        story.refuse_too_many("list_metrics", &text(&next, "key"))?;
+        let scraper = text(next.get("api_key").unwrap_or(&Value::Null), "id");
+        story.show("get_rate_limits", &[&scraper], None)?;
+        story.show("lift_block", &[&scraper], None)?;
+        story.show("list_activity", &[], None)?;
         story.refuse(409, "create_user", &[], Some(maria))?;
         story.refuse(
             422,
@@ -321,6 +340,24 @@ mod host {
             self.keep_problem(status, reply)
         }
 
+        /// 412: somebody else changed it since it was read.
+        fn refuse_stale(&mut self, id: &str, parameters: &[&str]) -> Result<(), String> {
+            let reply =
+                self.expect(412, id, parameters, &[("if-match", "\"read-an-hour-ago\"")], None)?;
+            self.keep_problem(412, reply)
+        }
+
+        /// 429: a script without pauses.
+        fn refuse_too_many(&mut self, id: &str, key: &str) -> Result<(), String> {
+            let token = std::mem::replace(&mut self.token, key.to_owned());
+            for _ in 0..100 {
+                self.expect(200, id, &[], &[], None)?;
+            }
+            self.refuse(429, id, &[], None)?;
+            self.token = token;
+            Ok(())
+        }
+
         /// 503: the database loses the query and its repetition.
         fn refuse_unreachable(&mut self, id: &str) -> Result<(), String> {
             for _ in 0..2 {
@@ -438,6 +475,9 @@ mod host {
                     _ => (name, readable(value, kept)),
                 };
                 fields.into_iter().take(entries).map(readable).collect::<Map<_, _>>().into()
+            }
+            Value::String(secret) if secret.starts_with("dsk_") && secret.len() > 20 => {
+                "<API key>".into()
             }
             other => other,
         }

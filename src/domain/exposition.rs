@@ -63,6 +63,11 @@ const FAMILIES: &[(&str, Kind, &str)] = &[
         "Time of the newest observation.",
     ),
     ("devskyy_partnership_kpi_value", Kind::Gauge, "Last value of a KPI in its own unit."),
+    (
+        "devskyy_rate_limit_unenforced_requests",
+        Kind::Counter,
+        "Reads that passed uncounted while the rate limiter was out of reach; absent before the first.",
+    ),
 ];
 
 /// One number. For a counter the family is named without `_total`.
@@ -90,7 +95,11 @@ pub fn write(samples: &[Sample], format: Format) -> String {
         for sample in of_family {
             let labels: Vec<String> =
                 sample.labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
-            let _ = writeln!(text, "{family}{suffix}{{{}}} {}", labels.join(","), sample.value);
+            let labels = match labels.as_slice() {
+                [] => String::new(),
+                labels => format!("{{{}}}", labels.join(",")),
+            };
+            let _ = writeln!(text, "{family}{suffix}{labels} {}", sample.value);
         }
     }
     if format == Format::OpenMetrics {

@@ -23,6 +23,7 @@ pub enum IdKind {
     Decision,
     Activity,
     Token,
+    ApiKey,
 }
 
 impl IdKind {
@@ -35,6 +36,7 @@ impl IdKind {
             Self::Decision => "dec_",
             Self::Activity => "act_",
             Self::Token => "tok_",
+            Self::ApiKey => "key_",
         }
     }
 

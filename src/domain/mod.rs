@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod observation;
 pub mod partnership;
 pub mod probe_url;
+pub mod rate_limit;
 pub mod readiness;
 pub mod rollup;
 pub mod score;

@@ -1,9 +1,10 @@
 //! A tenant's settings: one JSON document, versioned.
 
+use super::rate_limit::Limits;
 use super::time::{DAY_MS, MINUTE_MS};
 use serde::{Deserialize, Serialize};
 
-/// What a tenant can tune.
+/// What a tenant can tune of its scores.
 // Every field has a default and unknown ones are passed over: code versions
 // overlap during a deploy, and settings travel inside of definitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,17 @@ pub struct Settings {
     pub kpi_stale_after_ms: i64,
     /// A partner's own status page is stale when the reading is older, ms.
     pub status_page_stale_after_ms: i64,
+}
+
+/// All of a tenant's settings. What scores are made of travels with every
+/// definition; the rest does not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantSettings {
+    #[serde(flatten)]
+    pub scoring: Settings,
+    /// Requests that may pass, per client in 60 s and per day.
+    pub limits: Limits,
 }
 
 /// Weights of the three parts of a score; only their proportions count.

@@ -45,6 +45,12 @@ impl World {
         block_on(self.app.handle(request))
     }
 
+    /// Rings the alarms of objects that are due; how many there were.
+    pub fn ring(&self) -> usize {
+        let rung = block_on(self.platform.objects.ring(self.platform.clock.now_ms()));
+        rung.unwrap_or_default()
+    }
+
     /// A cron event for the minute of `scheduled_at`.
     pub fn scheduled(&self, cron: &str, scheduled_at: Timestamp) {
         block_on(jobs::run(&self.platform, cron, scheduled_at.millis()));
@@ -56,6 +62,10 @@ struct Body(Rc<Object>);
 impl ObjectBody for Body {
     fn handle(self: Rc<Self>, command: String) -> LocalBoxFuture<'static, Result<String, Error>> {
         Box::pin(Rc::clone(&self.0).handle(command))
+    }
+
+    fn alarm(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        Box::pin(Rc::clone(&self.0).alarm())
     }
 }
 

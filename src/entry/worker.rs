@@ -157,7 +157,7 @@ fn send(reply: &Reply, is_head: bool) -> Result<web_sys::Response, JsValue> {
     Ok(response)
 }
 
-/// What the two classes of objects have in common: the brain, made at the
+/// What the classes of objects have in common: the brain, made at the
 /// first command and kept while the platform keeps the object in memory.
 struct Shell {
     class: ObjectClass,
@@ -180,6 +180,19 @@ impl Shell {
         Ok(platform::object_reply(outcome)?.into())
     }
 
+    /// An alarm that fails is rung again by the runtime, six times at most, so
+    /// the brain handles its own failures; only one that cannot even be made
+    /// is left to the runtime.
+    async fn ring(&self) -> worker::Result<worker::Response> {
+        match self.object() {
+            Ok(object) => {
+                object.alarm().await;
+                worker::Response::empty()
+            }
+            Err(error) => Err(worker::Error::RustError(error.to_string())),
+        }
+    }
+
     fn object(&self) -> Result<Rc<Object>, platform::Error> {
         if let Some(object) = self.object.get() {
             return Ok(Rc::clone(object));
@@ -190,38 +203,35 @@ impl Shell {
     }
 }
 
-/// One per tenant and partnership.
-#[durable_object(alarm)]
-pub struct PartnershipObject(Shell);
+/// The classes of objects, each a shell around its brain. Every class has an
+/// alarm; most never set it.
+macro_rules! shells {
+    ($($(#[$doc:meta])* $name:ident = $class:ident;)*) => {$(
+        $(#[$doc])*
+        #[durable_object(alarm)]
+        pub struct $name(Shell);
 
-impl worker::DurableObject for PartnershipObject {
-    fn new(state: State, env: Env) -> Self {
-        Self(Shell::new(ObjectClass::Partnership, state, env))
-    }
+        impl worker::DurableObject for $name {
+            fn new(state: State, env: Env) -> Self {
+                Self(Shell::new(ObjectClass::$class, state, env))
+            }
 
-    async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
-        self.0.answer(request).await
-    }
+            async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
+                self.0.answer(request).await
+            }
 
-    async fn alarm(&self) -> worker::Result<worker::Response> {
-        worker::Response::empty()
-    }
+            async fn alarm(&self) -> worker::Result<worker::Response> {
+                self.0.ring().await
+            }
+        }
+    )*};
 }
 
-/// One per tenant.
-#[durable_object(alarm)]
-pub struct BoardObject(Shell);
-
-impl worker::DurableObject for BoardObject {
-    fn new(state: State, env: Env) -> Self {
-        Self(Shell::new(ObjectClass::Board, state, env))
-    }
-
-    async fn fetch(&self, request: worker::Request) -> worker::Result<worker::Response> {
-        self.0.answer(request).await
-    }
-
-    async fn alarm(&self) -> worker::Result<worker::Response> {
-        worker::Response::empty()
-    }
+shells! {
+    /// One per tenant and partnership.
+    PartnershipObject = Partnership;
+    /// One per tenant.
+    BoardObject = Board;
+    /// One per client.
+    RateLimitObject = RateLimit;
 }

@@ -2,6 +2,7 @@
 
 use super::boards::Boards;
 use super::body::Request;
+use super::limiter::Limiter;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use super::route::Route;
@@ -32,11 +33,13 @@ pub struct App {
     pub routes: &'static [Endpoint],
     pub verifier: Verifier,
     pub boards: Boards,
+    pub limiter: Limiter,
     /// Whether the outside could be reached, and when that was tried.
     pub control: Cell<Option<(Timestamp, Option<bool>)>>,
     /// Whether the OpenAPI document describes the routes: the same for every
     /// request of a build.
     pub openapi_matches: OnceCell<Result<(), String>>,
+    pub openapi_etag: OnceCell<String>,
     router: matchit::Router<Vec<&'static Endpoint>>,
 }
 
@@ -78,8 +81,10 @@ impl App {
             routes,
             verifier,
             boards: Boards::default(),
+            limiter: Limiter::default(),
             control: Cell::new(None),
             openapi_matches: OnceCell::new(),
+            openapi_etag: OnceCell::new(),
             router,
         })
     }
@@ -133,7 +138,7 @@ impl Cx {
         let caller = self.caller()?;
         Ok(Entry {
             tenant_id: caller.tenant_id(),
-            actor: caller.user_id(),
+            actor: caller.id(),
             event,
             status: Status::Success,
             subject,

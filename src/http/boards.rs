@@ -2,6 +2,7 @@
 //! made from them.
 
 use crate::domain::partnership::{Definition, Summary};
+use crate::domain::rate_limit::Limits;
 use crate::domain::score::{self, Score};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
@@ -9,7 +10,7 @@ use crate::objects::board::{self, Revocation};
 use crate::platform::{Error, Platform};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// A board older than this is not served.
@@ -27,6 +28,9 @@ pub struct Board {
     pub fetched_at: Timestamp,
     pub partnerships: Vec<Evaluated>,
     revoked: Vec<Revocation>,
+    /// The tenant's rate limits, where the board has been told of them.
+    pub limits: Option<Limits>,
+    pub counters: BTreeMap<String, u64>,
     /// Bodies made from this board, by the name of the view.
     rendered: RefCell<HashMap<&'static str, Bytes>>,
     /// Somebody is fetching the next one.
@@ -61,6 +65,8 @@ impl Board {
             fetched_at: now,
             partnerships: snapshot.summaries.into_iter().map(|s| Evaluated::new(s, now)).collect(),
             revoked: snapshot.revoked,
+            limits: snapshot.limits,
+            counters: snapshot.counters,
             rendered: RefCell::default(),
             refreshing: Cell::new(false),
         }
@@ -75,7 +81,7 @@ impl Board {
         self.partnerships.iter().map(|known| known.summary.definition.id.as_str()).collect()
     }
 
-    /// Whether the tokens of this user issued at this instant are withdrawn.
+    /// Whether the tokens of this user (or API key) issued at this instant are withdrawn.
     pub fn is_revoked(&self, user_id: &str, issued_at: Timestamp) -> bool {
         self.revoked.iter().any(|r| r.user_id == user_id && issued_at <= r.issued_before)
     }

@@ -7,6 +7,7 @@ use super::reply::{DOCUMENT_HEADERS, PAGE_HEADERS, Reply};
 use super::route::Access;
 use crate::auth::permission::{Permission, Role};
 use crate::auth::token::ACCESS_TOKEN_LIFETIME_S;
+use crate::domain::rate_limit::{LOGINS_PER_ACCOUNT, LOGINS_PER_ADDRESS, Limits};
 use ::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +56,11 @@ pub struct RateLimitingOut {
     /// Whether a request can be refused for being one too many.
     pub enforced: bool,
     pub note: &'static str,
+    /// Requests in any 60 s by class, and in a day, unless the tenant's
+    /// settings say otherwise.
+    pub defaults: Limits,
+    pub logins_per_address: u32,
+    pub logins_per_account: u32,
     /// Ids of the endpoints by the class they belong to.
     pub classes: BTreeMap<&'static str, Vec<&'static str>>,
 }
@@ -105,15 +111,17 @@ pub enum AccessOut {
     /// Anyone, unless the service is set up otherwise; with a token that
     /// holds the permission the reply says more.
     AnyoneOrToken,
-    /// Any valid token.
+    /// Any valid access token or API key.
     Token,
+    /// Any valid access token: an API key is no user.
+    UserToken,
     /// A valid token whose role holds the permission.
     Permission,
 }
 
 /// GET `/docs/endpoints`.
 pub async fn endpoints(cx: Cx) -> Result<Reply, Problem> {
-    Ok(Reply::ok(&render_endpoints(cx.app.routes)?))
+    Ok(Reply::ok(&render_endpoints(cx.app.routes, cx.app.config.rate_limiting)?))
 }
 
 #[derive(Default, Deserialize)]
@@ -123,7 +131,10 @@ struct Example {
     response: Option<Value>,
 }
 
-fn render_endpoints(routes: &'static [Endpoint]) -> Result<EndpointsOut, Problem> {
+fn render_endpoints(
+    routes: &'static [Endpoint],
+    rate_limiting: bool,
+) -> Result<EndpointsOut, Problem> {
     let mut examples: BTreeMap<String, Example> = serde_json::from_str(EXAMPLES)
         .map_err(|error| Problem::internal(format!("examples.json: {error}")))?;
     let mut classes: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -136,6 +147,7 @@ fn render_endpoints(routes: &'static [Endpoint]) -> Result<EndpointsOut, Problem
             Access::Public => (AccessOut::Anyone, None),
             Access::PublicHealth(permission) => (AccessOut::AnyoneOrToken, Some(permission)),
             Access::Authenticated => (AccessOut::Token, None),
+            Access::User => (AccessOut::UserToken, None),
             Access::Requires(permission) => (AccessOut::Permission, Some(permission)),
         };
         EndpointOut {
@@ -158,14 +170,23 @@ fn render_endpoints(routes: &'static [Endpoint]) -> Result<EndpointsOut, Problem
             scheme: "bearer",
             how: "POST /api/v1/auth/login with {\"username\", \"password\"} as JSON or with the \
                   password form of OAuth 2, then send the access_token as Authorization: Bearer …; \
-                  POST /api/v1/auth/refresh with the refresh_token before it expires. The public \
+                  POST /api/v1/auth/refresh with the refresh_token before it expires. Programs send \
+                  an API key (POST /api/v1/auth/keys) as Authorization: Bearer … or X-API-Key. The public \
                   keys are at /.well-known/jwks.json.",
             access_token_lifetime_s: ACCESS_TOKEN_LIFETIME_S,
             roles: Role::ALL.iter().map(|role| (role.name(), role.permissions())).collect(),
         },
         rate_limiting: RateLimitingOut {
-            enforced: false,
-            note: "No limit is enforced yet. Every endpoint belongs to one of these classes.",
+            enforced: rate_limiting,
+            note: "So many requests of one client pass in any 60 s, by class; a client is an API \
+                   key, else a user, else an IP address (IPv6 by /64). Every reply says how many \
+                   are left in RateLimit, RateLimit-Policy and X-RateLimit-*; 429 says in \
+                   Retry-After when the next one passes. Besides, a tenant and an API key have a \
+                   quota a day (UTC), logins of one account a limit of their own, and a client \
+                   that goes on for five minutes without minding Retry-After is blocked for 15.",
+            defaults: Limits::default(),
+            logins_per_address: LOGINS_PER_ADDRESS,
+            logins_per_account: LOGINS_PER_ACCOUNT,
             classes,
         },
         error_handling: ErrorHandlingOut {
@@ -189,7 +210,7 @@ fn render_endpoints(routes: &'static [Endpoint]) -> Result<EndpointsOut, Problem
     })
 }
 
-const PROBLEM_FIELDS: [(&str, &str); 8] = [
+const PROBLEM_FIELDS: [(&str, &str); 9] = [
     ("type", "URI that names the kind of problem"),
     ("title", "the kind of problem in words, always the same for a code"),
     ("status", "the HTTP status"),
@@ -197,6 +218,7 @@ const PROBLEM_FIELDS: [(&str, &str); 8] = [
     ("instance", "the path that was asked"),
     ("code", "the kind of problem for programs, stable"),
     ("request_id", "name of the request in the log; quote it in a report"),
+    ("violated-policies", "list of the limits that the request is over, with 429"),
     ("errors", "list of {pointer, detail}: the fields that are wrong, where there are any"),
 ];
 
@@ -213,7 +235,8 @@ fn render_page(routes: &[Endpoint]) -> String {
         let access = match route.access {
             Access::Public => "anyone".to_owned(),
             Access::PublicHealth(permission) => format!("anyone, or {}", permission.name()),
-            Access::Authenticated => "any token".to_owned(),
+            Access::Authenticated => "any token or API key".to_owned(),
+            Access::User => "any user".to_owned(),
             Access::Requires(permission) => permission.name().to_owned(),
         };
         rows.push_str(&format!(

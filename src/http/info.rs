@@ -45,7 +45,8 @@ pub struct StatisticsOut {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct InfoUserOut {
     pub id: String,
-    pub role: Role,
+    /// Null: an API key.
+    pub role: Option<Role>,
     pub permissions: Vec<Permission>,
 }
 
@@ -94,9 +95,9 @@ pub async fn info(cx: Cx) -> Result<Reply, Problem> {
         },
         last_updated: last_updated(&board),
         user: InfoUserOut {
-            id: caller.user_id().to_owned(),
+            id: caller.id().to_owned(),
             role: caller.role(),
-            permissions: caller.role().permissions().to_vec(),
+            permissions: caller.permissions().to_vec(),
         },
     }))
 }

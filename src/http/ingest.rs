@@ -3,8 +3,9 @@
 
 use super::app::Cx;
 use super::body::reason;
+use super::idempotency;
 use super::partnerships::unknown_partnership;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::reply::Reply;
 use crate::domain::observation::{MAX_AHEAD_MS, MAX_BATCH_ROWS, Observation, ObservationIn};
 use crate::domain::partnership::Definition;
@@ -19,8 +20,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-
-const MAX_KEY_CHARS: usize = 255;
 
 /// A KPI value may be reported this late; a year's figure comes in spring.
 const MAX_KPI_AGE_MS: i64 = 400 * DAY_MS;
@@ -83,7 +82,7 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
         }
     }
     let reply = json(&IngestOut { accepted: accepted.len() as u64, rejected })?;
-    let scope = idempotency(&cx)?;
+    let scope = once(&cx)?;
     let sent = send(&cx, |_| {
         Ok(Command::Observe {
             rows: accepted.clone(),
@@ -110,10 +109,10 @@ fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
 
 pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
     let points = kpi_points(&cx)?;
-    let author = cx.caller()?.user_id().to_owned();
+    let author = cx.caller()?.id().to_owned();
     let name = cx.param("name")?.to_owned();
     let reply = json(&KpiAcceptedOut { accepted: points.len() as u64 })?;
-    let scope = idempotency(&cx)?;
+    let scope = once(&cx)?;
     let sent = send(&cx, |definition| {
         if !definition.kpis.iter().any(|kpi| kpi.name == name) {
             let names: Vec<_> = definition.kpis.iter().map(|kpi| kpi.name.as_str()).collect();
@@ -227,61 +226,20 @@ async fn send(
             }
             Ok(Sent { partnership_id: id, reply, stored_at: stored_at.unwrap_or(cx.now) })
         }
-        ObjectReply::KeyReused => Err(Problem::new(
-            Code::IdempotencyMismatch,
-            "this Idempotency-Key came with another body before; use a new key",
-        )),
+        ObjectReply::KeyReused => Err(idempotency::reused()),
         other => Err(Problem::internal(format!("unexpected reply of the object: {other:?}"))),
     }
 }
 
-/// The request's Idempotency-Key (draft-07: a quoted string; a bare token is
-/// taken as well), scoped to the user, the route and its parameters; the scope
-/// as a hash, and what the object needs.
-fn idempotency(cx: &Cx) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
-    let Some(header) = cx.request.headers.get("idempotency-key") else { return Ok(None) };
-    let key = parse_key(&header).ok_or_else(|| {
-        Problem::new(
-            Code::MalformedRequest,
-            "Idempotency-Key: expected 1 to 255 visible ASCII characters, best in double quotes",
-        )
-    })?;
-    let mut scope = Sha256::new();
-    for part in [cx.caller()?.user_id(), cx.route.id].into_iter().chain(
-        // The object already stands for the partnership.
-        cx.params.iter().filter(|(name, _)| name != "id").map(|(_, value)| value.as_str()),
-    ) {
-        scope.update(part.as_bytes());
-        scope.update([0]);
-    }
-    scope.update(key.as_bytes());
+/// The request's key as a hash, and what the object needs of it. The object
+/// keeps the reply itself; it stands for the partnership, which therefore does
+/// not count.
+fn once(cx: &Cx) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
+    let Some(key) = idempotency::key(cx)? else { return Ok(None) };
+    let scope = idempotency::scope(cx, &key, |name| name != "id")?;
     let payload_hash = Sha256::digest(cx.request.bytes()?);
-    let scope: [u8; 32] = scope.finalize().into();
     let key = URL_SAFE_NO_PAD.encode(scope);
     Ok(Some((scope, Idempotency { key, payload_hash: URL_SAFE_NO_PAD.encode(payload_hash) })))
-}
-
-fn parse_key(header: &str) -> Option<String> {
-    let header = header.trim();
-    let key = match header.strip_prefix('"') {
-        None => header.to_owned(),
-        Some(rest) => {
-            let inner = rest.strip_suffix('"')?;
-            let mut key = String::new();
-            let mut chars = inner.chars();
-            while let Some(c) = chars.next() {
-                match c {
-                    // RFC 8941, 3.3.3: only these two may be escaped.
-                    '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
-                    '"' => return None,
-                    c => key.push(c),
-                }
-            }
-            key
-        }
-    };
-    let fits = (1..=MAX_KEY_CHARS).contains(&key.len());
-    (fits && key.bytes().all(|b| (0x20..=0x7e).contains(&b))).then_some(key)
 }
 
 /// Writes a line of activity. The measurement itself is stored already, so a
@@ -301,24 +259,6 @@ fn json(value: &impl Serialize) -> Result<Value, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_quoted_strings_or_bare_tokens() {
-        for (header, expected) in [
-            ("\"8e03978e-40d5\"", Some("8e03978e-40d5")),
-            ("8e03978e-40d5", Some("8e03978e-40d5")),
-            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
-            ("", None),
-            ("\"\"", None),
-            ("\"open", None),
-            ("\"a\"b\"", None),
-            (r#""a\x""#, None),
-            ("sn\u{f6}", None),
-        ] {
-            assert_eq!(parse_key(header).as_deref(), expected, "{header}");
-        }
-        assert_eq!(parse_key(&"k".repeat(256)), None);
-    }
 
     #[test]
     fn rows_are_refused_with_their_reason() {

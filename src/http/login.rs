@@ -1,19 +1,24 @@
 //! `/api/v1/auth`: log in, stay logged in, log out, change the password; and
 //! the public keys.
 
+use super::idempotency::Once;
+use super::limiter::{self, Counted, Subject};
 use super::problem::{Code, Problem};
 use super::reply::DOCUMENT_HEADERS;
-use super::{Cx, Reply};
+use super::{App, Cx, Reply};
 use crate::auth::bootstrap::{self, Bootstrapped, SecretDefect};
+use crate::auth::caller::Principal;
 use crate::auth::password;
 use crate::auth::permission::{Permission, Role};
 use crate::auth::token::{ACCESS_TOKEN_LIFETIME_S, Grant, Keys, refresh_token, refresh_token_hash};
 use crate::domain::id::IdKind;
+use crate::domain::rate_limit::{LimitClass, Limits};
 use crate::domain::time::{SECOND_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::log::{Event, Level};
 use crate::objects::partnership;
-use crate::platform::Headers;
+use crate::objects::rate_limit::ClientName;
+use crate::platform::{Headers, Platform};
 use crate::store::activity::{self, Entry, Status};
 use crate::store::new_id;
 use crate::store::refresh_tokens::{self, Login, Presented, RefreshToken};
@@ -89,10 +94,13 @@ pub struct LogoutIn {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct MeOut {
+    /// `usr_…`, or `key_…` of an API key.
     pub id: String,
+    /// Of an API key: its name.
     pub username: String,
     pub email: Option<String>,
-    pub role: Role,
+    /// Null: an API key.
+    pub role: Option<Role>,
     pub permissions: Vec<Permission>,
     pub tenant_id: String,
 }
@@ -108,19 +116,21 @@ pub struct ChangePasswordIn {
 
 /// POST `/auth/login`.
 ///
-/// A wrong password, an unknown user and a disabled one are told apart
-/// neither by the answer nor by the work it takes: one query, one Argon2id,
-/// one write, whoever asks.
+/// A wrong password, an unknown user, a disabled and a locked one are told
+/// apart neither by the answer nor by the work it takes: one query, one
+/// Argon2id, one write, whoever asks.
 pub async fn login(cx: Cx) -> Result<Reply, Problem> {
     let input: LoginIn = cx.request.json_or_form()?;
     check_login(&input)?;
     let keys = signing_keys(&cx)?;
-    let Some(user) = candidate(&cx, &input.username).await? else {
+    let found = candidate(&cx, &input.username).await?;
+    count_account(&cx, found.as_ref().map_or(&input.username, |user| &user.id)).await?;
+    let Some(user) = found else {
         password::verify(&input.password, None);
         return Err(refuse_login(&cx, None).await);
     };
     let matches = password::verify(&input.password, Some(&user.password_hash));
-    if !matches || user.disabled_at.is_some() {
+    if !matches || user.disabled_at.is_some() || user.is_locked(cx.now) {
         return Err(refuse_login(&cx, Some(&user)).await);
     }
     let mut random = [0_u8; 32];
@@ -142,7 +152,7 @@ pub async fn login(cx: Cx) -> Result<Reply, Problem> {
     )
     .await?;
     if !started {
-        // Disabled, or given another password, while we looked.
+        // Disabled, locked, or given another password, while we looked.
         return Err(refuse_login(&cx, Some(&user)).await);
     }
     tokens(&cx, keys, &user.tenant_id, &user.id, &user.role, refresh_token)
@@ -212,16 +222,17 @@ async fn refuse_login(cx: &Cx, user: Option<&User>) -> Problem {
         status: Status::Refused,
         subject: user.map_or("unknown user", |user| user.id.as_str()),
     };
-    record(cx, &entry).await;
+    note_failure(cx, &entry, user).await;
     let why = match user {
         None => "unknown user",
         Some(user) if user.disabled_at.is_some() => "disabled user",
+        Some(user) if user.is_locked(cx.now) => "locked user",
         Some(_) => "wrong password",
     };
     warn(cx, user.map(|user| user.id.as_str()), "login refused", why);
     Problem::new(
         Code::InvalidCredentials,
-        "user name or password is wrong, or the user is disabled",
+        "user name or password is wrong, or the user is disabled or locked",
     )
     .with_header("www-authenticate", "Bearer")
 }
@@ -343,7 +354,7 @@ pub async fn logout(cx: Cx) -> Result<Reply, Problem> {
     let found =
         refresh_tokens::find(&platform.database, &refresh_token_hash(&input.refresh_token)).await?;
     let own = found.map(|found| found.token).filter(|token| {
-        token.user_id == caller.user_id()
+        token.user_id == caller.id()
             && token.tenant_id == caller.tenant_id()
             && token.revoked_at.is_none()
     });
@@ -365,16 +376,22 @@ pub async fn logout(cx: Cx) -> Result<Reply, Problem> {
 /// GET `/auth/me`.
 pub async fn me(cx: Cx) -> Result<Reply, Problem> {
     let caller = cx.caller()?;
-    let user = own_user(&cx).await?;
+    let (username, email) = match caller.principal() {
+        Principal::User { .. } => {
+            let user = own_user(&cx).await?;
+            (user.username, user.email)
+        }
+        Principal::ApiKey { name, .. } => (name.to_string(), None),
+    };
     Ok(Reply::ok(&MeOut {
-        id: user.id,
-        username: user.username,
-        email: user.email,
-        // What this token may do. It is the user's present role: changing
-        // that withdraws the token.
+        id: caller.id().to_owned(),
+        username,
+        email,
+        // What this credential may do. The role is the user's present one:
+        // changing that withdraws the token.
         role: caller.role(),
-        permissions: caller.role().permissions().to_vec(),
-        tenant_id: user.tenant_id,
+        permissions: caller.permissions().to_vec(),
+        tenant_id: caller.tenant_id().to_owned(),
     }))
 }
 
@@ -386,13 +403,26 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
     let input: ChangePasswordIn = cx.request.json()?;
     let user = own_user(&cx).await?;
     check_new_password(&input, &user)?;
-    if password::verify(&input.current_password, Some(&user.password_hash)) {
+    let once = Once::of(&cx)?;
+    if let Some(earlier) = once.earlier(&cx).await? {
+        // Finishes what may be missing; a token issued since stays.
+        if cx.caller()?.issued_at() <= earlier.done_at {
+            withdraw_tokens(&cx, &user.tenant_id, &user.id, "the new password").await?;
+        }
+        return Ok(earlier.reply);
+    }
+    let reply = Reply::empty(StatusCode::NO_CONTENT);
+    // A stolen access token must not be good for more guesses than a login.
+    let guesses = !user.is_locked(cx.now);
+    if password::verify(&input.current_password, Some(&user.password_hash)) && guesses {
         let platform = &cx.app.platform;
         let mut salt = [0_u8; password::SALT_BYTES];
         platform.random.fill(&mut salt)?;
         let new_hash = password::hash(&input.new_password, &salt)?;
         let (database, random) = (&platform.database, &platform.random);
-        let changed = users::change_password(database, random, cx.now, &user, &new_hash).await?;
+        let kept = once.keep(&cx, &reply);
+        let changed =
+            users::change_password(database, random, cx.now, &user, &new_hash, kept).await?;
         if changed != Changed::Done {
             return Err(Problem::new(
                 Code::Conflict,
@@ -407,7 +437,7 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
             status: Status::Refused,
             subject: &user.id,
         };
-        record(&cx, &entry).await;
+        note_failure(&cx, &entry, Some(&user)).await;
         warn(&cx, Some(&user.id), "change of password refused", "wrong password");
         return Err(Problem::invalid(vec![FieldError::new(
             "/current_password",
@@ -415,7 +445,7 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
         )]));
     }
     withdraw_tokens(&cx, &user.tenant_id, &user.id, "the new password").await?;
-    Ok(Reply::empty(StatusCode::NO_CONTENT))
+    Ok(reply)
 }
 
 fn check_new_password(input: &ChangePasswordIn, user: &User) -> Result<(), Problem> {
@@ -452,7 +482,7 @@ pub(super) async fn withdraw_tokens(
     // This isolate need not wait for its board to age.
     cx.app.boards.forget(tenant_id);
     withdrawn.map_err(|error| Problem {
-        cause: Some(format!("tokens not withdrawn: {error}")),
+        cause: Some(format!("tokens not withdrawn: {error}").into()),
         ..Problem::new(
             Code::Unavailable,
             format!(
@@ -473,7 +503,7 @@ fn signing_keys(cx: &Cx) -> Result<&Keys, Problem> {
 /// The row of the caller.
 async fn own_user(cx: &Cx) -> Result<User, Problem> {
     let caller = cx.caller()?;
-    users::find(&cx.app.platform.database, caller.tenant_id(), caller.user_id())
+    users::find(&cx.app.platform.database, caller.tenant_id(), caller.id())
         .await?
         .ok_or_else(|| Problem::new(Code::InvalidToken, "the token's user does not exist"))
 }
@@ -519,16 +549,33 @@ fn client_hash(family_id: &str, headers: &Headers) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A refusal stands whether or not its line could be written.
-async fn record(cx: &Cx, entry: &Entry<'_>) {
-    let platform = &cx.app.platform;
-    let written = match activity::insert(&platform.random, cx.now, entry) {
-        Ok(statement) => platform.database.batch(vec![statement]).await.map(drop),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = written {
+/// A refusal stands whether or not it could be written down.
+async fn note_failure(cx: &Cx, entry: &Entry<'_>, user: Option<&User>) {
+    let Platform { database, random, log, .. } = &cx.app.platform;
+    if let Err(error) = users::note_failure(database, random, cx.now, entry, user).await {
         let what = format!("{} not recorded", entry.event);
-        crate::log::warn(&platform.log, cx.now, DATASET, &what, &error.to_string());
+        crate::log::warn(log, cx.now, DATASET, &what, &error.to_string());
+    }
+}
+
+/// Counts a login against the account it is for, whoever tries it from
+/// wherever: by the user's id, or by what was typed where nobody is called
+/// so. Only a hash leaves here: what was typed may be a password.
+async fn count_account(cx: &Cx, account: &str) -> Result<(), Problem> {
+    let App { limiter, platform, config, .. } = &*cx.app;
+    if !config.rate_limiting {
+        return Ok(());
+    }
+    let digest = Sha256::digest(account.to_lowercase());
+    let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let subject = Subject {
+        client: ClientName { tenant_id: None, id: format!("account:{hash}") },
+        class: LimitClass::Account,
+        limits: Limits::default(),
+    };
+    match limiter.count(platform, &subject, cx.now).await? {
+        Counted::Passed { quotas_known: true, .. } => Ok(()),
+        _ => Err(limiter::unenforceable()),
     }
 }
 

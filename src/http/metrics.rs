@@ -10,6 +10,7 @@ use crate::domain::exposition::{Format, Sample, write};
 use crate::domain::metrics::{self, MetricDetail};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
+use crate::objects::board::UNENFORCED;
 use ::http::StatusCode;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -107,6 +108,13 @@ fn base(value: f64, units: f64) -> f64 {
 
 fn expose(board: &Board, format: Format) -> String {
     let mut samples = Vec::new();
+    if let Some(passed) = board.counters.get(UNENFORCED) {
+        samples.push(Sample {
+            family: "devskyy_rate_limit_unenforced_requests",
+            labels: Vec::new(),
+            value: *passed as f64,
+        });
+    }
     for known in &board.partnerships {
         let id = known.summary.definition.id.as_str();
         let mut gauge = |family: &'static str, labels: Vec<(&'static str, String)>, value: f64| {

@@ -1,30 +1,53 @@
 //! The ordered stack every request goes through:
 //!
-//! 1. request id and trace; 2. route, or 404 / 405 / OPTIONS; 3. who is
-//!    calling, and may he; 4. the handler; 5. headers of every reply;
-//! 6. one log line.
+//! 1. request id and trace; 2. route, or OPTIONS, which is free; 3. whose
+//!    credential it is; 4. rate limits, of whoever that is; 5. 404 / 405, and
+//!    may he; 6. the handler; 7. headers of every reply; 8. one log line.
 
 use super::app::{App, Cx, Endpoint, Matched};
 use super::body::{Body, Request};
+use super::conditional;
+use super::limiter::{self, Counted, Subject};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use super::route::{Access, BodyKind};
-use crate::auth::caller::Caller;
-use crate::auth::permission::Permission;
+use crate::auth::api_key;
+use crate::auth::caller::{Caller, InvalidToken};
+use crate::domain::rate_limit::{LimitClass, Limits};
 use crate::domain::time::Timestamp;
-use crate::log::{Event, Level};
+use crate::log::{self, Event, Level};
+use crate::objects::board;
+use crate::objects::rate_limit::ClientName;
+use crate::platform::Headers;
+use crate::store::tenants::DEFAULT_TENANT_ID;
 use ::http::{Method, StatusCode};
 use std::rc::Rc;
 
 /// Replies a browser of an allowed origin may read.
 const EXPOSED_HEADERS: &str = "RateLimit, RateLimit-Policy, Retry-After, ETag, X-Request-Id, \
-     X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
-const ALLOWED_REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id, \
-     Traceparent";
+     X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Status, Link, \
+     Location, Idempotency-Replayed";
+const ALLOWED_REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-API-Key, \
+     X-Request-Id, Traceparent";
 const PREFLIGHT_MAX_AGE_S: &str = "600";
 
 /// An access token over this many bytes is refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Whose credential a request presents.
+enum Presented {
+    Nothing,
+    Valid(Caller),
+    /// With the problem to be answered where a valid one is needed.
+    Invalid(Problem),
+}
+
+/// What is known of a request by the time it is answered, however it ends.
+#[derive(Default)]
+struct Seen {
+    caller: Option<Caller>,
+    counted: Option<Counted>,
+}
 
 impl App {
     /// Answers one request. Never fails: what goes wrong becomes a problem.
@@ -35,18 +58,23 @@ impl App {
         let method = request.method.clone();
         let path = request.path.clone();
 
-        let mut who = None;
+        let mut seen = Seen::default();
         let (route, outcome) = match self.route(&method, &path) {
-            Matched::Found(route, params) => {
-                let outcome = self.run(route, params, request, now, &trace, &mut who).await;
-                (Some(route), outcome)
-            }
             Matched::OtherMethods(routes) if method == Method::OPTIONS => {
                 (None, Ok(self.options(&routes, &request, origin.as_deref())))
             }
-            Matched::OtherMethods(routes) => (None, Err(wrong_method(&method, &routes))),
+            Matched::Found(route, params) => {
+                let outcome = self.run(route, params, request, now, &trace, &mut seen).await;
+                (Some(route), outcome)
+            }
+            Matched::OtherMethods(routes) => {
+                let counted = self.admit(None, &request, now, &mut seen).await;
+                (None, counted.and_then(|_| Err(wrong_method(&method, &routes))))
+            }
             Matched::Nothing => {
-                (None, Err(Problem::not_found("no route with this path; GET /docs lists them")))
+                let counted = self.admit(None, &request, now, &mut seen).await;
+                let missing = "no route with this path; GET /docs lists them";
+                (None, counted.and_then(|_| Err(Problem::not_found(missing))))
             }
         };
 
@@ -59,8 +87,16 @@ impl App {
             reply.set("content-length", reply.body.len().to_string());
             reply.body = bytes::Bytes::new();
         }
+        if let Some(counted) = &seen.counted {
+            for (name, value) in limiter::headers(counted, now) {
+                // The policy that refused a request comes first.
+                if reply.header(name).is_none() {
+                    reply.headers.push((name, value));
+                }
+            }
+        }
         self.finish(&mut reply, &trace, origin.as_deref());
-        self.log_request(now, &method, route, &reply, &trace, who.as_ref(), failure);
+        self.log_request(now, &method, route, &reply, &trace, &seen, failure);
         reply
     }
 
@@ -71,86 +107,156 @@ impl App {
         request: Request,
         now: Timestamp,
         trace: &Trace,
-        who: &mut Option<Caller>,
+        seen: &mut Seen,
     ) -> Result<Reply, Problem> {
-        let caller = self.authorize(route, &request, now).await?;
-        who.clone_from(&caller);
+        let presented = self.admit(Some(route), &request, now, seen).await?;
+        let caller = authorize(route, presented, self.config.public_health)?;
+        seen.caller.clone_from(&caller);
         if route.body != BodyKind::None && matches!(request.body, Body::TooLarge) {
             request.bytes()?;
         }
         let request_id = trace.request_id.clone();
+        let conditions = route.tagged.then(|| request.headers.clone());
         let cx = Cx { app: Rc::clone(self), request, route, params, caller, now, request_id };
-        (route.handler)(cx).await
+        let reply = (route.handler)(cx).await?;
+        Ok(match conditions {
+            Some(headers) => conditional::answer(reply, &headers),
+            None => reply,
+        })
     }
 
-    /// 401: who are you; 403: you may not.
-    async fn authorize(
+    /// Finds out whose request it is and counts it: against the API key or
+    /// user of a valid credential, else against the address.
+    async fn admit(
         &self,
-        route: &Endpoint,
+        route: Option<&Endpoint>,
         request: &Request,
         now: Timestamp,
-    ) -> Result<Option<Caller>, Problem> {
-        let (required, needed): (bool, Option<Permission>) = match route.access {
-            Access::Public => return Ok(None),
-            Access::PublicHealth(permission) => (!self.config.public_health, Some(permission)),
-            Access::Authenticated => (true, None),
-            Access::Requires(permission) => (true, Some(permission)),
+        seen: &mut Seen,
+    ) -> Result<Presented, Problem> {
+        let class = route.map_or(LimitClass::Default, |route| route.limit);
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let address = limiter::address(&request.headers);
+        // Whoever tries a password is an address, whatever else he shows.
+        let mut presented = match class {
+            LimitClass::Login if route.is_some_and(|route| route.access == Access::Public) => {
+                Presented::Nothing
+            }
+            _ => self.present(&request.headers, &address, class, now).await?,
         };
-        let Some(header) = request.headers.get("authorization") else {
-            return if required {
-                Err(Problem::new(
-                    Code::Unauthenticated,
-                    "present an access token: Authorization: Bearer …",
-                )
-                .with_header("www-authenticate", "Bearer"))
-            } else {
-                Ok(None)
-            };
-        };
-        let caller = self.authenticate(&header, now)?;
-        if self.is_revoked(&caller, route, now).await? {
-            return Err(invalid_token("the token was withdrawn; log in again"));
+        let mut limits = Limits::default();
+        let mut board_error = None;
+        if let Presented::Valid(caller) = &presented {
+            match self.boards.snapshot(&self.platform, caller.tenant_id(), now).await {
+                Ok(board) if board.is_revoked(caller.id(), caller.issued_at()) => {
+                    self.verifier.forget_api_key(caller.id());
+                    presented = Presented::Invalid(withdrawn());
+                }
+                Ok(board) => limits = board.limits.unwrap_or_default(),
+                // The board says what was withdrawn. With it out of reach a
+                // valid credential still reads, and does not write.
+                Err(error) => board_error = Some(error),
+            }
         }
-        match needed {
-            Some(permission) if !caller.may(permission) => Err(Problem::new(
-                Code::Forbidden,
-                format!("the role {} lacks {}", caller.role().name(), permission.name()),
-            )),
-            _ => Ok(Some(caller)),
+        if self.config.rate_limiting {
+            let client = match &presented {
+                Presented::Valid(caller) => ClientName {
+                    tenant_id: Some(caller.tenant_id().to_owned()),
+                    id: caller.id().to_owned(),
+                },
+                Presented::Nothing | Presented::Invalid(_) => address,
+            };
+            let subject = Subject { client, class, limits };
+            let counted = self.limiter.count(&self.platform, &subject, now).await?;
+            seen.counted = Some(counted);
+            let is_enforced = matches!(counted, Counted::Passed { quotas_known: true, .. });
+            if !is_enforced {
+                self.note_unenforced(&subject.client, now).await;
+                if !is_read || class == LimitClass::Login {
+                    return Err(limiter::unenforceable());
+                }
+            }
+        }
+        match board_error {
+            Some(error) if !is_read => Err(error.into()),
+            _ => Ok(presented),
         }
     }
 
-    fn authenticate(&self, header: &str, now: Timestamp) -> Result<Caller, Problem> {
+    /// Writes down that requests passed uncounted.
+    async fn note_unenforced(&self, client: &ClientName, now: Timestamp) {
+        let passed = self.limiter.take_unenforced();
+        if passed == 0 {
+            return;
+        }
+        let tenant_id = client.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID);
+        let noted = board::count(&self.platform, tenant_id, board::UNENFORCED, passed).await;
+        if let Err(error) = noted {
+            self.limiter.return_unenforced(passed);
+            let what = "requests that passed uncounted are not noted yet";
+            log::warn(&self.platform.log, now, "devskyy.rate_limit", what, &error.to_string());
+        }
+    }
+
+    /// The credential: an access token or API key in `Authorization: Bearer`,
+    /// or an API key in `X-API-Key`; one of them.
+    async fn present(
+        &self,
+        headers: &Headers,
+        address: &ClientName,
+        class: LimitClass,
+        now: Timestamp,
+    ) -> Result<Presented, Problem> {
+        let key_header = headers.get("x-api-key");
+        let Some(header) = headers.get("authorization") else {
+            return match key_header {
+                Some(key) => self.present_api_key(key.trim(), address, class, now).await,
+                None => Ok(Presented::Nothing),
+            };
+        };
+        if key_header.is_some() {
+            let detail = "present one credential: Authorization or X-API-Key, not both";
+            return Ok(Presented::Invalid(invalid_token(detail)));
+        }
         let token = header
             .split_once(' ')
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
-            .filter(|token| !token.is_empty())
-            .ok_or_else(|| invalid_token("expected Authorization: Bearer <access token>"))?;
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(invalid_token("the token is not valid or has expired"));
+            .filter(|token| !token.is_empty());
+        let Some(token) = token else {
+            let detail = "expected Authorization: Bearer <access token or API key>";
+            return Ok(Presented::Invalid(invalid_token(detail)));
+        };
+        if token.starts_with(api_key::START) {
+            return self.present_api_key(token, address, class, now).await;
         }
-        self.verifier.verify(token, now).map_err(|reason| Problem {
-            cause: Some(format!("token refused: {reason:?}")),
-            ..invalid_token("the token is not valid or has expired")
+        if token.len() > MAX_TOKEN_BYTES {
+            return Ok(Presented::Invalid(not_valid(InvalidToken::TooLong)));
+        }
+        Ok(match self.verifier.verify(token, now) {
+            Ok(caller) => Presented::Valid(caller),
+            Err(reason) => Presented::Invalid(not_valid(reason)),
         })
     }
 
-    /// Whether the tenant withdrew this caller's tokens (a disabled user, a
-    /// changed role or password). The board carries the list, so this costs
-    /// no hop of its own where the board is warm. With the board out of reach
-    /// a signed token still reads, and does not write.
-    async fn is_revoked(
+    async fn present_api_key(
         &self,
-        caller: &Caller,
-        route: &Endpoint,
+        key: &str,
+        address: &ClientName,
+        class: LimitClass,
         now: Timestamp,
-    ) -> Result<bool, Problem> {
-        match self.boards.snapshot(&self.platform, caller.tenant_id(), now).await {
-            Ok(board) => Ok(board.is_revoked(caller.user_id(), caller.issued_at())),
-            Err(_) if route.method == Method::GET => Ok(false),
-            Err(error) => Err(error.into()),
+    ) -> Result<Presented, Problem> {
+        if let Some(caller) = self.verifier.known_api_key(key, now) {
+            return Ok(Presented::Valid(caller));
         }
+        // An address that is being refused gets no query for each guess.
+        if self.config.rate_limiting && self.limiter.is_refusing(address, class, now) {
+            return Ok(Presented::Invalid(not_valid(InvalidToken::UnknownKey)));
+        }
+        Ok(match self.verifier.verify_api_key(&self.platform, key, now).await? {
+            Ok(caller) => Presented::Valid(caller),
+            Err(reason) => Presented::Invalid(not_valid(reason)),
+        })
     }
 
     fn options(&self, routes: &[&Endpoint], request: &Request, origin: Option<&str>) -> Reply {
@@ -192,8 +298,8 @@ impl App {
         route: Option<&Endpoint>,
         reply: &Reply,
         trace: &Trace,
-        caller: Option<&Caller>,
-        failure: Option<(&'static str, Option<String>)>,
+        seen: &Seen,
+        failure: Option<(&'static str, Option<Box<str>>)>,
     ) {
         let status = reply.status.as_u16();
         let level = match status {
@@ -209,12 +315,60 @@ impl App {
         event.method = Some(method.as_str());
         event.status = Some(status);
         event.route = Some(template);
-        event.user_id = caller.map(Caller::user_id);
+        event.user_id = seen.caller.as_ref().map(Caller::id);
         if let Some((code, cause)) = &failure {
             event = event.error(code, cause.as_deref().unwrap_or_default());
         }
         event.write(&self.platform.log);
     }
+}
+
+/// 401: who are you; 403: you may not.
+fn authorize(
+    route: &Endpoint,
+    presented: Presented,
+    public_health: bool,
+) -> Result<Option<Caller>, Problem> {
+    let (required, needed) = match route.access {
+        Access::Public => return Ok(None),
+        Access::PublicHealth(permission) => (!public_health, Some(permission)),
+        Access::Authenticated | Access::User => (true, None),
+        Access::Requires(permission) => (true, Some(permission)),
+    };
+    let caller = match presented {
+        Presented::Valid(caller) => caller,
+        Presented::Invalid(problem) => return Err(problem),
+        Presented::Nothing if !required => return Ok(None),
+        Presented::Nothing => {
+            let detail = "present an access token or API key: Authorization: Bearer …";
+            return Err(Problem::new(Code::Unauthenticated, detail)
+                .with_header("www-authenticate", "Bearer"));
+        }
+    };
+    match needed {
+        Some(permission) if !caller.may(permission) => {
+            let who = match caller.role() {
+                Some(role) => format!("the role {}", role.name()),
+                None => "the API key".to_owned(),
+            };
+            Err(Problem::new(Code::Forbidden, format!("{who} lacks {}", permission.name())))
+        }
+        None if route.access == Access::User && caller.role().is_none() => {
+            Err(Problem::new(Code::Forbidden, "this is for users; an API key is none"))
+        }
+        _ => Ok(Some(caller)),
+    }
+}
+
+fn not_valid(reason: InvalidToken) -> Problem {
+    Problem {
+        cause: Some(format!("credential refused: {reason:?}").into()),
+        ..invalid_token("the token or API key is not valid or has expired")
+    }
+}
+
+fn withdrawn() -> Problem {
+    invalid_token("the token or API key was withdrawn")
 }
 
 fn invalid_token(detail: &str) -> Problem {

@@ -3,6 +3,7 @@
 //! serves the file as it is.
 
 use super::app::{Cx, Endpoint};
+use super::conditional;
 use super::problem::Problem;
 use super::reply::{DOCUMENT_HEADERS, Reply};
 use ::http::StatusCode;
@@ -12,8 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub const DOCUMENT: &str = include_str!("openapi.json");
 
-pub async fn document(_: Cx) -> Result<Reply, Problem> {
-    let reply = Reply::bytes(StatusCode::OK, "application/json", DOCUMENT.as_bytes());
+pub async fn document(cx: Cx) -> Result<Reply, Problem> {
+    let mut reply = Reply::bytes(StatusCode::OK, "application/json", DOCUMENT.as_bytes());
+    // The same for every request of a build, and much to hash.
+    let etag = cx.app.openapi_etag.get_or_init(|| conditional::etag_of(DOCUMENT.as_bytes()));
+    reply.set("etag", etag.as_str());
     Ok(reply.with_constant(DOCUMENT_HEADERS))
 }
 
@@ -63,8 +67,9 @@ pub use generator::{Example, Examples, example_name, generate};
 mod generator {
     use crate::auth::permission::{Permission, Role};
     use crate::http::app::Endpoint;
+    use crate::http::pages::MAX_LIMIT;
     use crate::http::problem::{Code, ProblemOut};
-    use crate::http::route::{Access, BodyKind, LimitClass, Shape};
+    use crate::http::route::{Access, BodyKind, Shape};
     use ::http::Method;
     use schemars::generate::{Contract, SchemaSettings};
     use schemars::transform::RecursiveTransform;
@@ -109,6 +114,13 @@ was stored by somebody with a name and a time; where there is no data, the reply
 It is good for 15 minutes; POST `/api/v1/auth/refresh` gives the next one. On the page at `/docs`, \
 *Authorize* does both steps: paste a token under *bearer*, or give name and password under *password*.
 
+**Limits**: so many requests of one client may pass in any 60 s, by class; every reply says how many \
+are left (`RateLimit`, `X-RateLimit-*`), and 429 when to come again (`Retry-After`). A client is an \
+API key, else a user, else an address.
+
+**Repeating a write**: send an `Idempotency-Key` where an operation takes one; a repetition is done \
+once and answered the same.
+
 **Errors** are problem details (RFC 9457, `application/problem+json`): `code` is stable and for \
 programs, `errors` points at each field that is wrong, `request_id` is what to quote in a report.
 
@@ -129,6 +141,7 @@ out.";
         ("System", "The service itself."),
         ("Login", "Tokens, and the caller's own account."),
         ("Users", "Who may log in, and in which role."),
+        ("API keys", "Keys for programs."),
         ("Documentation", "What you are reading."),
     ];
 
@@ -141,6 +154,7 @@ out.";
         ("/partnerships", "Partnerships"),
         ("/decisions", "Decisions"),
         ("/auth/users", "Users"),
+        ("/auth/keys", "API keys"),
         ("/auth/", "Login"),
         ("/jwks.json", "Login"),
         ("/docs", "Documentation"),
@@ -152,6 +166,13 @@ out.";
     /// it looks like. The first that fits counts.
     const PARAMETERS: &[(&str, &str, &str, &str)] = &[
         ("/auth/users/", "id", "Id of the user.", "^usr_[0-9a-f-]{36}$"),
+        ("/auth/keys/", "id", "Id of the API key.", "^key_[0-9a-f-]{36}$"),
+        (
+            "/rate-limits/",
+            "client",
+            "Id of a user (`usr_…`) or of an API key (`key_…`), or an IP address.",
+            "^[0-9A-Za-z_:.-]{1,64}$",
+        ),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
         ("/deliverables/", "key", "Key of the deliverable.", SLUG),
@@ -160,6 +181,15 @@ out.";
     ];
     const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
 
+    /// Fields of every reply to a request that was counted.
+    const BUDGET: [&str; 5] = [
+        "RateLimit-Policy",
+        "RateLimit",
+        "X-RateLimit-Limit",
+        "X-RateLimit-Remaining",
+        "X-RateLimit-Reset",
+    ];
+
     /// Statuses of problems with the names of their components.
     const PROBLEMS: &[(u16, &str)] = &[
         (400, "BadRequest"),
@@ -167,9 +197,11 @@ out.";
         (403, "Forbidden"),
         (404, "NotFound"),
         (409, "Conflict"),
+        (412, "PreconditionFailed"),
         (413, "PayloadTooLarge"),
         (415, "UnsupportedMediaType"),
         (422, "Invalid"),
+        (429, "TooManyRequests"),
         (500, "Internal"),
         (503, "Unavailable"),
     ];
@@ -205,7 +237,7 @@ out.";
                 "schemas": schemas.finish()?,
                 "responses": responses,
                 "headers": headers(),
-                "parameters": { "IdempotencyKey": idempotency_key() },
+                "parameters": common_parameters(),
                 "securitySchemes": security_schemes(),
             },
         }))
@@ -262,7 +294,8 @@ out.";
                  sent must be valid and needs {}; the reply then says more.",
                 needs(permission)
             ),
-            Access::Authenticated => "Needs a valid token of any role.".to_owned(),
+            Access::Authenticated => "Needs any valid access token or API key.".to_owned(),
+            Access::User => "Needs a valid access token; an API key is no user.".to_owned(),
             Access::Requires(permission) => format!("Needs {}.", needs(permission)),
         }
     }
@@ -270,9 +303,12 @@ out.";
     fn security(access: Access) -> Value {
         match access {
             Access::Public => json!([]),
-            Access::PublicHealth(_) => json!([{}, { "bearer": [] }, { "password": [] }]),
+            Access::PublicHealth(_) => {
+                json!([{}, { "bearer": [] }, { "apiKey": [] }, { "password": [] }])
+            }
+            Access::User => json!([{ "bearer": [] }, { "password": [] }]),
             Access::Authenticated | Access::Requires(_) => {
-                json!([{ "bearer": [] }, { "password": [] }])
+                json!([{ "bearer": [] }, { "apiKey": [] }, { "password": [] }])
             }
         }
     }
@@ -300,30 +336,77 @@ out.";
                 parameter
             })
             .collect();
-        if route.limit == LimitClass::Ingest {
-            parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+        let flags = [
+            (route.takes_key, "IdempotencyKey"),
+            (route.paged, "Limit"),
+            (route.paged, "Cursor"),
+            (route.tagged, "IfNoneMatch"),
+            (route.minds_if_match, "IfMatch"),
+        ];
+        for (_, name) in flags.iter().filter(|(set, _)| *set) {
+            let reference = format!("#/components/parameters/{name}");
+            parameters.push(json!({ "$ref": reference }));
         }
         parameters
     }
 
-    fn idempotency_key() -> Value {
-        // No example: the page would fill it in, and refuse the second try.
+    /// Without examples: the page would fill them in, and the second try with
+    /// the same Idempotency-Key would be refused.
+    fn common_parameters() -> Value {
+        let parameter = |place: &str, name: &str, what: &str, schema: Value| {
+            json!({
+                "name": name,
+                "in": place,
+                "required": false,
+                "description": what,
+                "schema": schema,
+            })
+        };
+        let header =
+            |name: &str, what: &str, schema: Value| parameter("header", name, what, schema);
+        let query = |name: &str, what: &str, schema: Value| parameter("query", name, what, schema);
         json!({
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": false,
-            "description": "1 to 255 visible ASCII characters, best in double quotes. A request \
-                that is repeated with the same key and body counts once and gets the same reply; \
-                with another body it is refused.",
-            "schema": { "type": "string", "maxLength": 257 },
+            "IdempotencyKey": header(
+                "Idempotency-Key",
+                "1 to 255 visible ASCII characters, best in double quotes. For a day, a request \
+                 that is repeated with the same key and body is done once and gets the same \
+                 reply; with another body it is refused.",
+                json!({ "type": "string", "pattern": "^[A-Za-z0-9-]{1,255}$" }),
+            ),
+            "IfNoneMatch": header(
+                "If-None-Match",
+                "An `ETag` that you have: where it still holds, the reply is 304 without a body.",
+                json!({ "type": "string" }),
+            ),
+            "IfMatch": header(
+                "If-Match",
+                "The `ETag` of what you have read: where it was changed since, nothing is done \
+                 and the reply is 412.",
+                json!({ "type": "string" }),
+            ),
+            "Limit": query(
+                "limit",
+                "Entries of a page; 50 if left out.",
+                json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT }),
+            ),
+            "Cursor": query(
+                "cursor",
+                "The `next_cursor` of the page before.",
+                json!({ "type": "string" }),
+            ),
         })
     }
 
     fn responses(route: &Endpoint, examples: &Examples, schemas: &mut Schemas) -> Value {
         let mut names = vec!["X-Request-Id"];
-        if route.limit == LimitClass::Ingest {
-            names.push("Idempotency-Replayed");
-        }
+        names.extend(BUDGET);
+        let flags = [
+            (route.takes_key, "Idempotency-Replayed"),
+            (route.tagged || route.minds_if_match, "ETag"),
+            (route.paged, "Link"),
+            (route.status == 201, "Location"),
+        ];
+        names.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
         let mut success = json!({
             "description": success_description(route),
             "headers": header_references(&names),
@@ -346,6 +429,13 @@ out.";
             set(&mut success, "content", content.into());
         }
         let mut responses = Map::from_iter([(route.status.to_string(), success)]);
+        if route.tagged {
+            let unchanged = json!({
+                "description": "You have it already.",
+                "headers": header_references(&["X-Request-Id", "ETag"]),
+            });
+            responses.insert("304".to_owned(), unchanged);
+        }
         for status in problems_of(route) {
             if let Some((_, name)) = PROBLEMS.iter().find(|(known, _)| *known == status) {
                 let reference = json!({ "$ref": format!("#/components/responses/{name}") });
@@ -372,6 +462,7 @@ out.";
             Access::Public if route.body != BodyKind::None => vec![401],
             Access::Public => vec![],
             Access::Authenticated => vec![401],
+            Access::User => vec![401, 403],
             Access::PublicHealth(_) | Access::Requires(_) => vec![401, 403],
         };
         if route.path.contains('{') {
@@ -388,7 +479,16 @@ out.";
         if route.body != BodyKind::None {
             statuses.extend([400, 413, 415, 422]);
         }
-        statuses.extend([500, 503]);
+        if route.takes_key || route.paged {
+            statuses.push(400);
+        }
+        if route.takes_key {
+            statuses.push(409);
+        }
+        if route.minds_if_match {
+            statuses.push(412);
+        }
+        statuses.extend([429, 500, 503]);
         statuses
     }
 
@@ -399,7 +499,9 @@ out.";
             .map(|code| format!("`{}`: {}.", code.code(), code.title()))
             .collect();
         let mut names = vec!["X-Request-Id"];
+        names.extend(BUDGET);
         names.extend(match status {
+            429 => Some("Retry-After"),
             401 => Some("WWW-Authenticate"),
             415 => Some("Accept-Post"),
             503 => Some("Retry-After"),
@@ -447,6 +549,19 @@ out.";
             "Idempotency-Replayed": header("`true` where this reply was given before."),
             "WWW-Authenticate": header("`Bearer`, where a token would have helped (RFC 6750)."),
             "Accept-Post": header("The media type the body should have."),
+            "ETag": header("Names this state of the resource (RFC 9110)."),
+            "Link": header("The next page, `rel=\"next\"` (RFC 8288)."),
+            "Location": header("Path of what was created."),
+            "RateLimit-Policy": header(
+                "The limit this request drew from: its name, `q` requests in any `w` seconds \
+                 (draft-ietf-httpapi-ratelimit-headers-11).",
+            ),
+            "RateLimit": header(
+                "`r`: requests left; `t`: seconds until the oldest that counts leaves the window.",
+            ),
+            "X-RateLimit-Limit": header("As `q` of `RateLimit-Policy`."),
+            "X-RateLimit-Remaining": header("As `r` of `RateLimit`."),
+            "X-RateLimit-Reset": header("The instant of `t` of `RateLimit`, in Unix seconds."),
             "Retry-After": header("Seconds after which a repetition may succeed."),
         })
     }
@@ -457,7 +572,13 @@ out.";
                 "type": "http",
                 "scheme": "bearer",
                 "bearerFormat": "JWT",
-                "description": "The `access_token` of POST `/api/v1/auth/login`.",
+                "description": "The `access_token` of POST `/api/v1/auth/login`, or an API key.",
+            },
+            "apiKey": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-Key",
+                "description": "An API key, of POST `/api/v1/auth/keys`.",
             },
             "password": {
                 "type": "oauth2",

@@ -9,6 +9,7 @@ use super::reply::Reply;
 use crate::domain::deliverable::{self, Deliverable, DeliverableStatus};
 use crate::domain::kpi::Direction;
 use crate::domain::metrics::{self, MetricDetail};
+use crate::domain::partnership::Definition;
 use crate::domain::score::{Health, Term};
 use crate::domain::status_page::StatusPageReading;
 use crate::domain::time::Timestamp;
@@ -128,7 +129,6 @@ pub fn unknown_partnership(board: &Board, name: &str) -> Problem {
 
 pub fn render(known: &Evaluated, now: Timestamp) -> PartnershipOut {
     let definition = &known.summary.definition;
-    let targets = &definition.targets;
     PartnershipOut {
         id: definition.id.clone(),
         name: definition.name.clone(),
@@ -143,40 +143,45 @@ pub fn render(known: &Evaluated, now: Timestamp) -> PartnershipOut {
         terms: known.score.terms.clone(),
         metrics: metrics::all(&known.summary, now).into_iter().collect(),
         partner_status_page: status_page(known, now),
-        agreement: AgreementOut {
-            availability_target_percent: targets.availability_percent,
-            availability_floor_percent: targets.availability_floor_percent,
-            latency_target_ms: targets.latency_ms,
-            degraded_counts_as_bad: targets.degraded_counts_as_bad,
-            status_page_url: definition.status_page_url.clone(),
-            probes: definition
-                .probes
-                .iter()
-                .map(|probe| ProbeOut {
-                    key: probe.key.clone(),
-                    url: probe.url.clone(),
-                    interval_s: probe.interval_s,
-                    deadline_ms: probe.deadline_ms,
-                    degraded_above_ms: probe.degraded_above_ms,
-                    enabled: probe.enabled,
-                })
-                .collect(),
-            kpis: definition
-                .kpis
-                .iter()
-                .map(|kpi| KpiOut {
-                    name: kpi.name.clone(),
-                    target: kpi.target,
-                    unit: kpi.unit.clone(),
-                    direction: kpi.direction,
-                    weight: kpi.weight,
-                })
-                .collect(),
-        },
+        agreement: render_agreement(definition),
         revision: definition.revision,
         created_at: definition.created_at,
         updated_at: definition.updated_at,
         observed_at: known.summary.newest.first().map(|(at, _)| *at),
+    }
+}
+
+pub fn render_agreement(definition: &Definition) -> AgreementOut {
+    let targets = &definition.targets;
+    AgreementOut {
+        availability_target_percent: targets.availability_percent,
+        availability_floor_percent: targets.availability_floor_percent,
+        latency_target_ms: targets.latency_ms,
+        degraded_counts_as_bad: targets.degraded_counts_as_bad,
+        status_page_url: definition.status_page_url.clone(),
+        probes: definition
+            .probes
+            .iter()
+            .map(|probe| ProbeOut {
+                key: probe.key.clone(),
+                url: probe.url.clone(),
+                interval_s: probe.interval_s,
+                deadline_ms: probe.deadline_ms,
+                degraded_above_ms: probe.degraded_above_ms,
+                enabled: probe.enabled,
+            })
+            .collect(),
+        kpis: definition
+            .kpis
+            .iter()
+            .map(|kpi| KpiOut {
+                name: kpi.name.clone(),
+                target: kpi.target,
+                unit: kpi.unit.clone(),
+                direction: kpi.direction,
+                weight: kpi.weight,
+            })
+            .collect(),
     }
 }
 

@@ -41,10 +41,14 @@ codes! {
     NotFound 404 "not_found" "There is no such resource";
     MethodNotAllowed 405 "method_not_allowed" "The resource does not know this method";
     Conflict 409 "conflict" "The resource exists or has changed";
+    PreconditionFailed 412 "precondition_failed" "The resource is not as the request expects";
     PayloadTooLarge 413 "payload_too_large" "The body is too large";
     UnsupportedMediaType 415 "unsupported_media_type" "The body has the wrong media type";
     Invalid 422 "validation_failed" "The body is not valid";
     IdempotencyMismatch 422 "idempotency_key_reused" "The key was used with another body";
+    RateLimited 429 "rate_limited" "Too many requests in a minute";
+    QuotaExceeded 429 "quota_exceeded" "The quota of the day is used up";
+    ClientBlocked 429 "client_blocked" "Blocked for ignoring Retry-After";
     Internal 500 "internal_error" "Something broke on our side";
     Unavailable 503 "unavailable" "A part of the service cannot be reached";
     NotConfigured 503 "not_configured" "The service is not configured for this";
@@ -58,12 +62,21 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     pub headers: Vec<(&'static str, String)>,
     /// Logged once at the boundary, never sent.
-    pub cause: Option<String>,
+    pub cause: Option<Box<str>>,
+    /// Of a 429: the name of its policy, as `RateLimit-Policy` has it.
+    pub violated_policy: Option<&'static str>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+            violated_policy: None,
+        }
     }
 
     /// 422 with one pointer for each thing that is wrong.
@@ -82,14 +95,14 @@ impl Problem {
     /// Opaque: the client learns nothing but the request id.
     pub fn internal(cause: impl Into<String>) -> Self {
         Self {
-            cause: Some(cause.into()),
+            cause: Some(cause.into().into_boxed_str()),
             ..Self::new(Code::Internal, "the cause is in the log under this request id")
         }
     }
 
     pub fn unavailable(cause: impl Into<String>) -> Self {
         Self {
-            cause: Some(cause.into()),
+            cause: Some(cause.into().into_boxed_str()),
             ..Self::new(Code::Unavailable, "a part of the service did not answer; try again")
         }
         .with_header("retry-after", "2")
@@ -119,6 +132,7 @@ impl Problem {
             code: self.code.code().to_owned(),
             request_id: request_id.to_owned(),
             errors,
+            violated_policies: self.violated_policy.iter().map(|&name| name.to_owned()).collect(),
         };
         let status = StatusCode::from_u16(self.code.status());
         let mut reply = Reply::json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body);
@@ -130,7 +144,13 @@ impl Problem {
     }
 }
 
+/// Of draft-ietf-httpapi-ratelimit-headers-11.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 fn type_uri(code: Code) -> String {
+    if code.status() == 429 {
+        return QUOTA_EXCEEDED.to_owned();
+    }
     format!("urn:problem-type:devskyy:{}", code.code())
 }
 
@@ -172,6 +192,10 @@ pub struct ProblemOut {
     /// What is wrong and where, one entry a field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
+    /// Of a 429: the policies that the request is over, as `RateLimit-Policy`
+    /// names them, or `block`.
+    #[serde(rename = "violated-policies", default, skip_serializing_if = "Vec::is_empty")]
+    pub violated_policies: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

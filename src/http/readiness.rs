@@ -15,6 +15,7 @@ use crate::objects::partnership::{self, Command};
 use crate::platform::Error;
 use crate::store;
 use crate::store::job_runs::{self, TICK};
+use crate::store::kv::{self_check, write_self_check};
 use crate::store::users::{self, BootstrapPassword};
 use ::http::StatusCode;
 use std::rc::Rc;
@@ -23,8 +24,6 @@ use std::rc::Rc;
 type Finding = (CheckStatus, String, Option<String>);
 
 const VIEW: &str = "readiness";
-
-const KV_TTL_S: u64 = 600;
 
 /// Headers that every reply must carry.
 const SECURITY_HEADERS: &[&str] = &[
@@ -153,17 +152,17 @@ fn migrations_at_head(applied: Result<Vec<String>, Error>) -> Finding {
 async fn kv_round_trip(app: &App, now: Timestamp) -> Finding {
     let kv = &app.platform.kv;
     let minute = now.floor_to(MINUTE_MS).to_rfc3339();
-    match kv.get(store::SELF_CHECK_KEY).await {
+    match self_check(kv).await {
         Err(error) => return fail(unreachable("KV", &error), "check the KV binding"),
         Ok(Some(written)) if written == minute => {
             return pass(format!("read what was written at {minute}"));
         }
         Ok(_) => {}
     }
-    if let Err(error) = kv.put(store::SELF_CHECK_KEY, &minute, KV_TTL_S).await {
+    if let Err(error) = write_self_check(kv, &minute).await {
         return fail(unreachable("KV, writing", &error), "check the KV binding");
     }
-    match kv.get(store::SELF_CHECK_KEY).await {
+    match self_check(kv).await {
         Ok(Some(read)) if read == minute => pass(format!("wrote and read back at {minute}")),
         // Other values are what KV promises: a change may show a minute later.
         Ok(_) => pass("wrote, and read an earlier value, as KV may"),

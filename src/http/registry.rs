@@ -1,12 +1,16 @@
-//! The registry: POST `/partnerships`, PATCH and DELETE `/partnerships/{id}`,
-//! PUT `/partnerships/{id}/deliverables/{key}`.
+//! The registry: POST `/partnerships`; GET, PATCH and DELETE
+//! `/partnerships/{id}`; GET and PUT `/partnerships/{id}/deliverables/{key}`.
 //!
 //! D1 holds what was agreed. After a write the partnership's object is told;
 //! should that message be lost, the minute tick brings it.
 
 use super::app::Cx;
 use super::boards::Evaluated;
-use super::partnerships::{render, render_deliverable, unknown_partnership};
+use super::conditional;
+use super::idempotency::Once;
+use super::partnerships::{
+    AgreementOut, DeliverableOut, render, render_agreement, render_deliverable, unknown_partnership,
+};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::domain::deliverable::{self, Deliverable, DeliverableStatus};
@@ -16,13 +20,14 @@ use crate::domain::partnership::{
     DEFAULT_PROBE_DEADLINE_MS, DEFAULT_PROBE_INTERVAL_S, Definition, KpiDefinition, Probe, Targets,
 };
 use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
+use crate::domain::time::Timestamp;
 use crate::domain::validation::FieldError;
 use crate::log;
 use crate::objects::{board, partnership};
 use crate::platform::sql::Statement;
 use crate::store::{registry, settings};
 use ::http::StatusCode;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 
 /// Bounds of one tenant and one partnership: a board is read whole.
@@ -187,6 +192,10 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 
 pub async fn create(cx: Cx) -> Result<Reply, Problem> {
     let mut input: PartnershipIn = cx.request.json()?;
+    let once = Once::of(&cx)?;
+    if let Some(earlier) = once.earlier(&cx).await? {
+        return Ok(earlier.reply);
+    }
     let terms = input.terms();
     let platform = &cx.app.platform;
     let tenant_id = cx.caller()?.tenant_id();
@@ -203,7 +212,7 @@ pub async fn create(cx: Cx) -> Result<Reply, Problem> {
         probes: Vec::new(),
         kpis: Vec::new(),
         deliverables: Vec::new(),
-        settings: settings.map(|version| version.settings).unwrap_or_default(),
+        settings: settings.map(|version| version.settings.scoring).unwrap_or_default(),
         revision: 1,
         created_at: cx.now,
         updated_at: cx.now,
@@ -217,19 +226,93 @@ pub async fn create(cx: Cx) -> Result<Reply, Problem> {
             format!("a tenant may hold at most {MAX_PARTNERSHIPS} partnerships"),
         ));
     }
-    let statements = registry::insert(tenant_id, &definition)?;
-    write(&cx, statements, "partnership.created", &definition.id).await?;
+    // A new partnership: nothing of it is measured, so the reply is known
+    // before it is stored, and can be stored with it.
+    let unmeasured = Evaluated::unmeasured(definition.clone(), cx.now);
+    let mut reply = Reply::json(StatusCode::CREATED, &render(&unmeasured, cx.now));
+    reply.set("location", format!("{}/{}", cx.route.path, definition.id));
+    reply.set("etag", etag(&definition));
+    // The key first: it tells a repetition from another partnership of the id.
+    let mut statements = Vec::from_iter(once.keep(&cx, &reply));
+    statements.extend(registry::insert(tenant_id, &definition)?);
+    if write(&cx, statements, "partnership.created", &definition.id).await? == Written::KeyTaken {
+        return Ok(once.winner(&cx).await?.reply);
+    }
     tell(&cx, &definition).await;
-    let mut reply = reply_with(&cx, StatusCode::CREATED, &definition).await?;
-    let path = cx.route.path;
-    reply.set("location", format!("{path}/{}/status", definition.id));
     Ok(reply)
+}
+
+/// A partnership as the registry holds it.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct RegistryOut {
+    pub id: String,
+    pub name: String,
+    pub partner: String,
+    pub aliases: Vec<String>,
+    pub agreement: AgreementOut,
+    pub deliverables: Vec<DeliverableOut>,
+    /// Grows with every change; the `ETag` follows from it.
+    pub revision: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// GET `/partnerships/{id}`: the row that PATCH and DELETE change, from the
+/// database and not from a board that may be a second old.
+pub async fn show(cx: Cx) -> Result<Reply, Problem> {
+    let definition = load(&cx).await?;
+    let mut reply = Reply::ok(&RegistryOut {
+        agreement: render_agreement(&definition),
+        deliverables: definition.deliverables.iter().map(render_deliverable).collect(),
+        id: definition.id.clone(),
+        name: definition.name.clone(),
+        partner: definition.partner.clone(),
+        aliases: definition.aliases.clone(),
+        revision: definition.revision,
+        created_at: definition.created_at,
+        updated_at: definition.updated_at,
+    });
+    reply.set("etag", etag(&definition));
+    Ok(reply)
+}
+
+/// GET `/partnerships/{id}/deliverables/{key}`.
+pub async fn show_deliverable(cx: Cx) -> Result<Reply, Problem> {
+    let definition = load(&cx).await?;
+    let key = cx.param("key")?;
+    match definition.deliverables.iter().find(|known| known.key == key) {
+        Some(known) => Ok(deliverable_reply(known)),
+        None => {
+            let keys: Vec<_> = definition.deliverables.iter().map(|d| d.key.as_str()).collect();
+            let shown: String = key.chars().take(64).collect();
+            Err(Problem::not_found(format!(
+                "{} has no deliverable {shown:?}; it has: {}",
+                definition.id,
+                keys.join(", ")
+            )))
+        }
+    }
+}
+
+fn deliverable_reply(deliverable: &Deliverable) -> Reply {
+    let mut reply = Reply::ok(&render_deliverable(deliverable));
+    let etag = conditional::etag_of(&reply.body);
+    reply.set("etag", etag);
+    reply
+}
+
+/// Every change of the row makes a new revision.
+fn etag(definition: &Definition) -> String {
+    format!("\"{}.{}\"", definition.id, definition.revision)
 }
 
 pub async fn patch(cx: Cx) -> Result<Reply, Problem> {
     // Parsed anew in each attempt, as applying it takes it apart.
     cx.request.json::<PartnershipPatchIn>()?;
-    let definition = change(&cx, "partnership.changed", |definition| {
+    let keep_nothing = |_: &Definition| Ok(None);
+    let changed = change(&cx, "partnership.changed", keep_nothing, |definition| {
+        conditional::check_if_match(&cx, Some(&etag(definition)))?;
         let mut input: PartnershipPatchIn = cx.request.json()?;
         let terms = input.terms();
         let mut check = Check::new(&cx);
@@ -243,13 +326,16 @@ pub async fn patch(cx: Cx) -> Result<Reply, Problem> {
         check.finish()
     })
     .await?;
-    reply_with(&cx, StatusCode::OK, &definition).await
+    let definition = changed.ok_or_else(|| Problem::internal("nobody sent a key"))?;
+    let mut reply = reply_with(&cx, StatusCode::OK, &definition).await?;
+    reply.set("etag", etag(&definition));
+    Ok(reply)
 }
 
 pub async fn put_deliverable(cx: Cx) -> Result<Reply, Problem> {
     let input: DeliverableIn = cx.request.json()?;
     let key = cx.param("key")?.to_owned();
-    let author = cx.caller()?.user_id().to_owned();
+    let author = cx.caller()?.id().to_owned();
     let mut check = Check::new(&cx);
     check.range("/completion_percentage", input.completion_percentage, 0.0, 100.0);
     if input.status == DeliverableStatus::Completed && input.completion_percentage < 100.0 {
@@ -260,10 +346,23 @@ pub async fn put_deliverable(cx: Cx) -> Result<Reply, Problem> {
     }
     check.finish()?;
     check_slug(&key).map_err(|reason| Problem::not_found(format!("deliverable key: {reason}")))?;
+    let once = Once::of(&cx)?;
+    if let Some(earlier) = once.earlier(&cx).await? {
+        return Ok(earlier.reply);
+    }
     let now = cx.now;
-    let definition = change(&cx, "deliverable.reported", |definition| {
+    let stored = |definition: &Definition| {
+        let stored = definition.deliverables.iter().find(|known| known.key == key);
+        let stored = stored.ok_or_else(|| Problem::internal("the deliverable was not stored"))?;
+        Ok::<_, Problem>(deliverable_reply(stored))
+    };
+    let keep = |definition: &Definition| Ok(once.keep(&cx, &stored(definition)?));
+    let changed = change(&cx, "deliverable.reported", keep, |definition| {
         let deliverables = &mut definition.deliverables;
-        if !deliverables.iter().any(|known| known.key == key) {
+        let present = deliverables.iter().find(|known| known.key == key);
+        let present = present.map(|known| conditional::etag_of(&deliverable_reply(known).body));
+        conditional::check_if_match(&cx, present.as_deref())?;
+        if present.is_none() {
             if deliverables.len() >= MAX_DELIVERABLES {
                 return Err(Problem::new(
                     Code::Conflict,
@@ -287,15 +386,17 @@ pub async fn put_deliverable(cx: Cx) -> Result<Reply, Problem> {
         Ok(())
     })
     .await?;
-    let stored = definition.deliverables.iter().find(|known| known.key == key);
-    let stored = stored.ok_or_else(|| Problem::internal("the deliverable was not stored"))?;
-    Ok(Reply::ok(&render_deliverable(stored)))
+    match changed {
+        Some(definition) => stored(&definition),
+        None => Ok(once.winner(&cx).await?.reply),
+    }
 }
 
 pub async fn retire(cx: Cx) -> Result<Reply, Problem> {
     let platform = &cx.app.platform;
     let tenant_id = cx.caller()?.tenant_id();
     let definition = load(&cx).await?;
+    conditional::check_if_match(&cx, Some(&etag(&definition)))?;
     let statements = registry::retire(tenant_id, &definition, cx.now);
     write(&cx, statements, "partnership.retired", &definition.id).await?;
     let removed = board::remove(platform, tenant_id, &definition.id, definition.revision + 1).await;
@@ -306,25 +407,34 @@ pub async fn retire(cx: Cx) -> Result<Reply, Problem> {
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Reads a definition, changes it, and stores it if nobody else did meanwhile.
+/// Reads a definition, changes it, and stores it if nobody else did meanwhile,
+/// together with what `keep` makes of it. A change that changes nothing is
+/// not stored. `None`: the key of what `keep` made was taken meanwhile.
 async fn change(
     cx: &Cx,
     event: &str,
+    keep: impl Fn(&Definition) -> Result<Option<Statement>, Problem>,
     apply: impl Fn(&mut Definition) -> Result<(), Problem>,
-) -> Result<Definition, Problem> {
+) -> Result<Option<Definition>, Problem> {
     let tenant_id = cx.caller()?.tenant_id();
     let mut attempt = 1;
     loop {
-        let mut definition = load(cx).await?;
+        let before = load(cx).await?;
+        let mut definition = before.clone();
         apply(&mut definition)?;
+        if definition == before {
+            return Ok(Some(definition));
+        }
         definition.revision += 1;
         definition.updated_at = cx.now;
-        let statements = registry::replace(tenant_id, &definition)?;
+        let mut statements = Vec::from_iter(keep(&definition)?);
+        statements.extend(registry::replace(tenant_id, &definition)?);
         match write(cx, statements, event, &definition.id).await {
-            Ok(()) => {
+            Ok(Written::Done) => {
                 tell(cx, &definition).await;
-                return Ok(definition);
+                return Ok(Some(definition));
             }
+            Ok(Written::KeyTaken) => return Ok(None),
             Err(problem) if problem.code == Code::Conflict && attempt < MAX_ATTEMPTS => {
                 attempt += 1;
             }
@@ -344,17 +454,25 @@ async fn load(cx: &Cx) -> Result<Definition, Problem> {
     Err(unknown_partnership(&board, name))
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Done,
+    /// Another request with the same Idempotency-Key was faster.
+    KeyTaken,
+}
+
 /// Runs the statements and the line of activity as one batch.
 async fn write(
     cx: &Cx,
     mut statements: Vec<Statement>,
     event: &str,
     subject: &str,
-) -> Result<(), Problem> {
+) -> Result<Written, Problem> {
     let platform = &cx.app.platform;
     statements.push(cx.activity(event, subject)?);
     match platform.database.batch(statements).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Written::Done),
+        Err(error) if Once::lost_race(&error) => Ok(Written::KeyTaken),
         Err(error) if error.is_constraint(registry::ID_TAKEN) => Err(Problem::new(
             Code::Conflict,
             format!("there is, or was, a partnership {subject:?}; ids are not used again"),

@@ -1,6 +1,7 @@
 //! What a row of the route table says.
 
 use crate::auth::permission::Permission;
+use crate::domain::rate_limit::LimitClass;
 use ::http::Method;
 
 /// Who may call a route.
@@ -11,32 +12,12 @@ pub enum Access {
     /// Anyone while `PUBLIC_HEALTH` is on; a token that is presented must be
     /// valid and hold the permission, and then shows more.
     PublicHealth(Permission),
-    /// Anyone with a valid token.
+    /// Anyone with a valid access token or API key.
     Authenticated,
-    /// A valid token whose role holds the permission.
+    /// A user with a valid access token; an API key is no user.
+    User,
+    /// A valid access token or API key that holds the permission.
     Requires(Permission),
-}
-
-/// Which rate-limit budget a request draws from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitClass {
-    Default,
-    Decisions,
-    Login,
-    Ingest,
-    Documents,
-}
-
-impl LimitClass {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Decisions => "decisions",
-            Self::Login => "login",
-            Self::Ingest => "ingest",
-            Self::Documents => "documents",
-        }
-    }
 }
 
 /// What a request body may be.
@@ -65,6 +46,14 @@ pub struct Route<H> {
     pub status: u16,
     /// Media types of success, the default first.
     pub media: &'static [&'static str],
+    /// A repetition with the same `Idempotency-Key` is done once.
+    pub takes_key: bool,
+    /// Page by page, with `limit` and `cursor`.
+    pub paged: bool,
+    /// Has a strong `ETag`, and 304 for `If-None-Match`.
+    pub tagged: bool,
+    /// Minds `If-Match`.
+    pub minds_if_match: bool,
     pub handler: H,
 }
 
@@ -106,6 +95,10 @@ impl<H: Copy> Route<H> {
             response: None,
             status: 200,
             media: JSON,
+            takes_key: false,
+            paged: false,
+            tagged: false,
+            minds_if_match: false,
             handler,
         }
     }
@@ -141,6 +134,30 @@ impl<H: Copy> Route<H> {
     pub const fn replies_nothing(mut self) -> Self {
         self.status = 204;
         self.media = &[];
+        self
+    }
+
+    /// A repetition with the same `Idempotency-Key` is done once.
+    pub const fn once(mut self) -> Self {
+        self.takes_key = true;
+        self
+    }
+
+    /// A list page by page.
+    pub const fn paged(mut self) -> Self {
+        self.paged = true;
+        self
+    }
+
+    /// The reply has a strong `ETag`; who has it already gets 304.
+    pub const fn tagged(mut self) -> Self {
+        self.tagged = true;
+        self
+    }
+
+    /// A change that `If-Match` can tie to a state.
+    pub const fn if_match(mut self) -> Self {
+        self.minds_if_match = true;
         self
     }
 

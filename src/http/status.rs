@@ -10,6 +10,7 @@ use crate::domain::time::{MINUTE_MS, SECOND_MS, Timestamp};
 
 use crate::objects::board;
 use crate::objects::partnership::{self, Command};
+use crate::objects::rate_limit::{self, ClientName};
 use crate::store::job_runs::{TICK, TICK_LATE_MS};
 use crate::store::{self, activity, job_runs};
 use ::http::StatusCode;
@@ -97,13 +98,16 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     // Six calls may wait for headers at once; a control asks two.
     let (rows, kv, pong, tick) = futures::join!(
         store::row_counts(&platform.database),
-        platform.kv.get(store::SELF_CHECK_KEY),
+        store::kv::self_check(&platform.kv),
         board::ping(platform, tenant_id),
         job_runs::last(&platform.database, TICK),
     );
-    let (lines, (control_at, reachable)) = futures::join!(
+    let caller = cx.caller()?;
+    let client = ClientName { tenant_id: Some(tenant_id.to_owned()), id: caller.id().to_owned() };
+    let (lines, (control_at, reachable), counted) = futures::join!(
         activity::recent(&platform.database, tenant_id, RECENT_LINES),
         control(&cx),
+        rate_limit::look(platform, &client),
     );
     let has_board = board.is_ok();
     let known = board.as_ref().map(|board| board.partnerships.as_slice()).unwrap_or_default();
@@ -116,6 +120,7 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
         &pong.and(board.as_ref().map_err(Clone::clone)),
         "fetched the board and pinged it",
     );
+    components.add("rate_limit_object", &counted, "asked what it counts of the caller");
     match known.first() {
         None => {
             components.set("partnership_object", ComponentState::Unknown, "no partnership to ask")

@@ -1,7 +1,9 @@
 //! `/api/v1/auth/users`: the users of the caller's tenant. Admins only, by
 //! the route table.
 
+use super::idempotency::Once;
 use super::login::{parse_role, withdraw_tokens};
+use super::pages::Page;
 use super::problem::{Code, Problem};
 use super::{Cx, Reply};
 use crate::auth::password;
@@ -10,7 +12,7 @@ use crate::domain::id::IdKind;
 use crate::domain::time::Timestamp;
 use crate::domain::validation::FieldError;
 use crate::store::new_id;
-use crate::store::users::{self, Change, Changed, Created, NewUser, PasswordSource, User};
+use crate::store::users::{self, Change, Changed, NewUser, PasswordSource, User};
 use ::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,8 @@ pub struct UserOut {
     pub role: Role,
     pub disabled: bool,
     pub disabled_at: Option<Timestamp>,
+    /// After five logins that failed: nobody can log in before then.
+    pub locked_until: Option<Timestamp>,
     pub created_at: Timestamp,
     /// A user's id, or `system`.
     pub created_by: String,
@@ -65,6 +69,7 @@ impl UserOut {
             email: user.email,
             disabled: user.disabled_at.is_some(),
             disabled_at: user.disabled_at,
+            locked_until: user.locked_until,
             created_at: user.created_at,
             created_by: user.created_by,
             updated_at: user.updated_at,
@@ -72,24 +77,35 @@ impl UserOut {
     }
 }
 
-/// Oldest first, at most 200.
+/// Oldest first.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct UsersOut {
     pub users: Vec<UserOut>,
+    /// For the page after this one; null: this is the last.
+    pub next_cursor: Option<String>,
 }
 
 /// GET `/auth/users`.
 pub async fn list(cx: Cx) -> Result<Reply, Problem> {
-    let users = users::list(&cx.app.platform.database, cx.caller()?.tenant_id()).await?;
+    let page = Page::of(&cx)?;
+    let (database, tenant_id) = (&cx.app.platform.database, cx.caller()?.tenant_id());
+    let after = page.after.as_deref().unwrap_or_default();
+    let mut users = users::list(database, tenant_id, after, page.fetch()).await?;
+    let next_cursor = page.cut(&cx, &mut users, |user| user.id.clone());
     let users = users.into_iter().map(UserOut::from_row).collect::<Result<_, _>>()?;
-    Ok(Reply::ok(&UsersOut { users }))
+    let out = UsersOut { users, next_cursor };
+    Ok(page.link(&cx, Reply::ok(&out), out.next_cursor.as_deref()))
 }
 
 /// POST `/auth/users`.
 pub async fn create(cx: Cx) -> Result<Reply, Problem> {
     let input: CreateUserIn = cx.request.json()?;
     let role = check_new(&input)?;
+    let once = Once::of(&cx)?;
+    if let Some(earlier) = once.earlier(&cx).await? {
+        return Ok(earlier.reply);
+    }
     let caller = cx.caller()?;
     let platform = &cx.app.platform;
     let mut salt = [0_u8; password::SALT_BYTES];
@@ -102,30 +118,34 @@ pub async fn create(cx: Cx) -> Result<Reply, Problem> {
         password_hash: &password::hash(&input.password, &salt)?,
         password_source: PasswordSource::Admin,
         role: role.name(),
-        created_by: caller.user_id(),
+        created_by: caller.id(),
     };
-    let taken = match users::create(&platform.database, &platform.random, cx.now, &new).await? {
-        Created::Done => {
-            let out = UserOut {
-                id: new.id.to_owned(),
-                username: input.username.clone(),
-                email: input.email.clone(),
-                role,
-                disabled: false,
-                disabled_at: None,
-                created_at: cx.now,
-                created_by: caller.user_id().to_owned(),
-                updated_at: cx.now,
-            };
-            return Ok(Reply::json(StatusCode::CREATED, &out));
-        }
-        Created::UsernameTaken => FieldError::new("/username", "is taken"),
-        Created::EmailTaken => FieldError::new("/email", "is taken"),
+    let out = UserOut {
+        id: new.id.to_owned(),
+        username: input.username.clone(),
+        email: input.email.clone(),
+        role,
+        disabled: false,
+        disabled_at: None,
+        locked_until: None,
+        created_at: cx.now,
+        created_by: caller.id().to_owned(),
+        updated_at: cx.now,
     };
-    let field = taken.pointer.trim_start_matches('/').to_owned();
+    let reply = Reply::json(StatusCode::CREATED, &out);
+    // The key first: it tells a repetition from another user of the name.
+    let mut statements = Vec::from_iter(once.keep(&cx, &reply));
+    statements.extend(users::insert(&platform.random, cx.now, &new)?);
+    let taken = match platform.database.batch(statements).await {
+        Ok(_) => return Ok(reply),
+        Err(error) if Once::lost_race(&error) => return Ok(once.winner(&cx).await?.reply),
+        Err(error) if error.is_constraint(users::USERNAME_TAKEN) => "username",
+        Err(error) if error.is_constraint(users::EMAIL_TAKEN) => "email",
+        Err(error) => return Err(error.into()),
+    };
     Err(Problem {
-        errors: vec![taken],
-        ..Problem::new(Code::Conflict, format!("there is a user with this {field}"))
+        errors: vec![FieldError::new(format!("/{taken}"), "is taken")],
+        ..Problem::new(Code::Conflict, format!("there is a user with this {taken}"))
     })
 }
 
@@ -155,14 +175,14 @@ pub async fn change(cx: Cx) -> Result<Reply, Problem> {
     let input: ChangeUserIn = cx.request.json()?;
     let caller = cx.caller()?;
     let id = cx.param("id")?;
-    check_change(&input, caller.user_id() == id)?;
+    check_change(&input, caller.id() == id)?;
     let platform = &cx.app.platform;
     let database = &platform.database;
     let before = find(&cx, id).await?;
     let role = input.role.map(Role::name);
     let change = Change { role, disabled: input.disabled };
     let random = &platform.random;
-    match users::change(database, random, cx.now, caller.user_id(), &before, change).await? {
+    match users::change(database, random, cx.now, caller.id(), &before, change).await? {
         Changed::Done => {}
         Changed::Stale => {
             return Err(Problem::new(

@@ -8,10 +8,10 @@ use crate::auth::bootstrap;
 use crate::domain::partnership::Definition;
 use crate::domain::time::Timestamp;
 use crate::log;
-use crate::objects::board;
+use crate::objects::board::{self, VersionedLimits};
 use crate::objects::partnership::{self, Command, Reply};
 use crate::platform::Platform;
-use crate::store::{job_runs, registry, tenants};
+use crate::store::{job_runs, registry, settings, tenants};
 use futures::StreamExt;
 
 pub const NAME: &str = job_runs::TICK;
@@ -31,7 +31,14 @@ pub async fn run(context: JobContext<'_>) -> JobOutcome {
         let known = registry::all(&platform.database, &tenant_id).await;
         let known = known.map_err(|error| error.to_string())?;
         let ids = known.iter().map(|definition| definition.id.clone()).collect();
-        if let Err(error) = board::keep(platform, &tenant_id, ids, as_of).await {
+        let limits = match settings::current(&platform.database, &tenant_id).await {
+            Ok(current) => current.map(|current| VersionedLimits {
+                version: current.version,
+                limits: current.settings.limits,
+            }),
+            Err(error) => return Err(error.to_string()),
+        };
+        if let Err(error) = board::keep(platform, &tenant_id, ids, as_of, limits).await {
             log::warn(&platform.log, now, DATASET, "board not tidied", &error.to_string());
         }
         work.extend(known.into_iter().map(|definition| (tenant_id.clone(), definition)));

@@ -3,11 +3,13 @@
 
 use super::{read, write};
 use crate::domain::partnership::Summary;
+use crate::domain::rate_limit::Limits;
 use crate::domain::time::{MINUTE_MS, Timestamp};
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 pub const BINDING: &str = "BOARD";
 
@@ -32,7 +34,17 @@ pub enum Command {
     Remove { id: String, revision: i64 },
     /// These are all the partnerships there were at `as_of`; what is older and
     /// not among them goes. Heals a lost `Remove`.
-    Keep { ids: Vec<String>, as_of: Timestamp },
+    /// Heals a lost `SetLimits` too. (`None` from the version before that.)
+    Keep {
+        ids: Vec<String>,
+        as_of: Timestamp,
+        #[serde(default)]
+        limits: Option<VersionedLimits>,
+    },
+    /// The tenant's rate limits changed.
+    SetLimits(VersionedLimits),
+    /// Something happened `by` times that is worth a counter.
+    Count { name: String, by: u64 },
     /// Access tokens of this user issued before the instant are withdrawn.
     RevokeTokens { user_id: String, issued_before: Timestamp, now: Timestamp },
     /// Everything on the board.
@@ -50,10 +62,26 @@ pub struct Done {}
 pub struct Snapshot {
     pub summaries: Vec<Summary>,
     pub revoked: Vec<Revocation>,
+    /// `None` until somebody has told.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
 }
+
+/// Limits as of a version of the tenant's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionedLimits {
+    pub version: i64,
+    pub limits: Limits,
+}
+
+/// Requests that passed while the rate limiter was out of reach.
+pub const UNENFORCED: &str = "rate_limit_unenforced";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revocation {
+    /// A user's, or an API key's.
     pub user_id: String,
     pub issued_before: Timestamp,
 }
@@ -79,6 +107,15 @@ impl BoardObject {
                  user_id TEXT NOT NULL PRIMARY KEY,
                  issued_before INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS limits (
+                 one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+                 version INTEGER NOT NULL,
+                 limits TEXT NOT NULL
+             ) STRICT",
+            "CREATE TABLE IF NOT EXISTS counters (
+                 name TEXT NOT NULL PRIMARY KEY,
+                 value INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
         ] {
             storage.query(sql, &[])?;
         }
@@ -91,11 +128,17 @@ impl BoardObject {
                 self.publish(&id, revision, computed_at, &summary)?;
             }
             Command::Remove { id, revision } => self.remove(&id, revision)?,
-            Command::Keep { ids, as_of } => {
-                if !self.keep(&ids, as_of)? {
+            Command::Keep { ids, as_of, limits } => {
+                let removed = self.keep(&ids, as_of)?;
+                let changed = limits.map_or(Ok(false), |limits| self.set_limits(&limits))?;
+                if !removed && !changed {
                     return write(&Done {});
                 }
             }
+            Command::SetLimits(limits) => {
+                self.set_limits(&limits)?;
+            }
+            Command::Count { name, by } => self.count(&name, by)?,
             Command::RevokeTokens { user_id, issued_before, now } => {
                 self.revoke(&user_id, issued_before, now)?;
             }
@@ -148,6 +191,27 @@ impl BoardObject {
         Ok(!gone.is_empty())
     }
 
+    /// True where they are news.
+    fn set_limits(&self, limits: &VersionedLimits) -> Result<bool, Error> {
+        let changed = self.storage.query(
+            "INSERT INTO limits (one, version, limits) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET version = excluded.version, limits = excluded.limits
+             WHERE excluded.version > version
+             RETURNING one",
+            &[limits.version.into(), write(&limits.limits)?.into()],
+        )?;
+        Ok(!changed.is_empty())
+    }
+
+    fn count(&self, name: &str, by: u64) -> Result<(), Error> {
+        self.storage.query(
+            "INSERT INTO counters (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            &[name.into(), by.into()],
+        )?;
+        Ok(())
+    }
+
     fn revoke(&self, user_id: &str, before: Timestamp, now: Timestamp) -> Result<(), Error> {
         self.storage.query(
             "DELETE FROM revocations WHERE issued_before < ?1",
@@ -168,6 +232,8 @@ impl BoardObject {
         struct Raw {
             summaries: Vec<Box<RawValue>>,
             revoked: Vec<Revocation>,
+            limits: Option<Box<RawValue>>,
+            counters: BTreeMap<String, u64>,
         }
         if let Some(text) = &*self.snapshot.borrow() {
             return Ok(text.clone());
@@ -187,7 +253,12 @@ impl BoardObject {
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        let text = write(&Raw { summaries, revoked })?;
+        let rows = self.storage.query("SELECT limits FROM limits", &[])?;
+        let limits = rows.first().map(|row| row.json("limits")).transpose()?;
+        let rows = self.storage.query("SELECT name, value FROM counters", &[])?;
+        let counters = rows.iter().map(|row| Ok((row.get("name")?, row.get("value")?)));
+        let counters = counters.collect::<Result<_, Error>>()?;
+        let text = write(&Raw { summaries, revoked, limits, counters })?;
         *self.snapshot.borrow_mut() = Some(text.clone());
         Ok(text)
     }
@@ -237,8 +308,22 @@ pub async fn keep(
     tenant_id: &str,
     ids: Vec<String>,
     as_of: Timestamp,
+    limits: Option<VersionedLimits>,
 ) -> Result<(), Error> {
-    call::<Done>(platform, tenant_id, &Command::Keep { ids, as_of }).await.map(|_| ())
+    call::<Done>(platform, tenant_id, &Command::Keep { ids, as_of, limits }).await.map(|_| ())
+}
+
+pub async fn set_limits(
+    platform: &Platform,
+    tenant_id: &str,
+    limits: VersionedLimits,
+) -> Result<(), Error> {
+    call::<Done>(platform, tenant_id, &Command::SetLimits(limits)).await.map(|_| ())
+}
+
+pub async fn count(platform: &Platform, tenant_id: &str, name: &str, by: u64) -> Result<(), Error> {
+    let command = Command::Count { name: name.to_owned(), by };
+    call::<Done>(platform, tenant_id, &command).await.map(|_| ())
 }
 
 /// Withdraws the user's access tokens issued before the instant; every

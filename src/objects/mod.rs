@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod partnership;
+pub mod rate_limit;
 
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 pub enum ObjectClass {
     Partnership,
     Board,
+    RateLimit,
 }
 
 /// What `wrangler.toml` must say of a class.
@@ -39,12 +41,19 @@ pub const OBJECTS: &[ObjectKind] = &[
         class_name: "BoardObject",
         name_rule: "{tenant_id}",
     },
+    ObjectKind {
+        class: ObjectClass::RateLimit,
+        binding: rate_limit::BINDING,
+        class_name: "RateLimitObject",
+        name_rule: "{tenant_id}/{user or key id}, ip:{address}, account:{hash}, or {tenant_id}/@sum",
+    },
 ];
 
 /// The running code of one object.
 pub enum Object {
     Partnership(partnership::PartnershipObject),
     Board(board::BoardObject),
+    RateLimit(Box<rate_limit::RateLimitObject>),
 }
 
 impl Object {
@@ -58,6 +67,9 @@ impl Object {
                 Self::Partnership(partnership::PartnershipObject::new(platform, storage)?)
             }
             ObjectClass::Board => Self::Board(board::BoardObject::new(storage)?),
+            ObjectClass::RateLimit => {
+                Self::RateLimit(Box::new(rate_limit::RateLimitObject::new(platform, storage)))
+            }
         })
     }
 
@@ -69,6 +81,15 @@ impl Object {
                 write(&reply)
             }
             Self::Board(object) => object.handle(read(&command)?),
+            Self::RateLimit(object) => write(&object.handle(read(&command)?).await?),
+        }
+    }
+
+    /// The alarm that the object set has rung.
+    pub async fn alarm(self: Rc<Self>) {
+        match &*self {
+            Self::RateLimit(object) => object.alarm().await,
+            Self::Partnership(_) | Self::Board(_) => {}
         }
     }
 }

@@ -27,6 +27,7 @@ impl Status {
 }
 
 /// One line about to be written.
+#[derive(Clone, Copy)]
 pub struct Entry<'a> {
     pub tenant_id: &'a str,
     /// A user's id, or [`SYSTEM`].
@@ -49,6 +50,23 @@ pub fn insert_once(key: &[u8; 32], now: Timestamp, entry: &Entry<'_>) -> Stateme
     statement(IdKind::Activity.of_key(key), now, entry)
 }
 
+/// As [`insert_once`], where `condition` holds; its parameters begin with ?8
+/// and are still to be bound.
+pub fn insert_once_if(
+    key: &[u8; 32],
+    now: Timestamp,
+    entry: &Entry<'_>,
+    condition: &str,
+) -> Statement {
+    let mut statement = statement(IdKind::Activity.of_key(key), now, entry);
+    statement.sql = format!(
+        "INSERT INTO activity (id, tenant_id, at, actor, event, status, subject) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE {condition} ON CONFLICT (id) DO NOTHING"
+    )
+    .into();
+    statement
+}
+
 fn statement(id: String, now: Timestamp, entry: &Entry<'_>) -> Statement {
     Statement::new(
         "INSERT INTO activity (id, tenant_id, at, actor, event, status, subject) \
@@ -66,6 +84,7 @@ fn statement(id: String, now: Timestamp, entry: &Entry<'_>) -> Statement {
 /// One line read back.
 #[derive(Clone, Debug)]
 pub struct Line {
+    pub id: String,
     pub at: Timestamp,
     pub actor: String,
     pub event: String,
@@ -73,23 +92,39 @@ pub struct Line {
     pub subject: String,
 }
 
+/// Where a page of lines ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub at: Timestamp,
+    pub id: String,
+}
+
 /// The latest lines of a tenant, newest first.
 pub async fn recent(database: &Database, tenant_id: &str, limit: u32) -> Result<Vec<Line>, Error> {
-    let rows = database
-        .query(
-            // Ids are UUIDv7, in the order of time; within a millisecond rowid
-            // tells which was first.
-            Statement::new(
-                "SELECT at, actor, event, status, subject FROM activity \
-                 WHERE tenant_id = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2",
-            )
-            .bind(tenant_id)
-            .bind(limit),
-        )
-        .await?;
+    before(database, tenant_id, None, limit).await
+}
+
+/// Lines of a tenant, newest first, from before this position.
+pub async fn before(
+    database: &Database,
+    tenant_id: &str,
+    position: Option<&Position>,
+    limit: u32,
+) -> Result<Vec<Line>, Error> {
+    let query = Statement::new(
+        "SELECT id, at, actor, event, status, subject FROM activity \
+         WHERE tenant_id = ?1 AND (?2 IS NULL OR (at, id) < (?2, ?3)) \
+         ORDER BY at DESC, id DESC LIMIT ?4",
+    )
+    .bind(tenant_id)
+    .bind(position.map(|position| position.at.millis()))
+    .bind(position.map(|position| position.id.as_str()))
+    .bind(limit);
+    let rows = database.query(query).await?;
     rows.iter()
         .map(|row| {
             Ok(Line {
+                id: row.get("id")?,
                 at: Timestamp::from_millis(row.get("at")?),
                 actor: row.get("actor")?,
                 event: row.get("event")?,

@@ -38,3 +38,41 @@ pub async fn count(database: &Database, tenant_id: &str) -> Result<u64, Error> {
     let rows = database.query(query.bind(tenant_id)).await?;
     rows.first().map_or(Ok(0), |row| row.get("n"))
 }
+
+/// A decision in short.
+pub struct Summary {
+    pub id: String,
+    pub kind: String,
+    pub decision: String,
+    pub author_id: String,
+    pub created_at: Timestamp,
+}
+
+/// Decisions of a tenant, newest first, from before the one of this id.
+pub async fn list(
+    database: &Database,
+    tenant_id: &str,
+    before: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Summary>, Error> {
+    // Ids are UUIDv7, in the order of time.
+    let query = Statement::new(
+        "SELECT id, kind, decision, author_id, created_at FROM decisions \
+         WHERE tenant_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    )
+    .bind(tenant_id)
+    .bind(before)
+    .bind(limit);
+    let rows = database.query(query).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Summary {
+                id: row.get("id")?,
+                kind: row.get("kind")?,
+                decision: row.get("decision")?,
+                author_id: row.get("author_id")?,
+                created_at: Timestamp::from_millis(row.get("created_at")?),
+            })
+        })
+        .collect()
+}

@@ -2,8 +2,11 @@
 //! `platform::Database`. Every statement names its tenant.
 
 pub mod activity;
+pub mod api_keys;
 pub mod decisions;
+pub mod idempotency;
 pub mod job_runs;
+pub mod kv;
 pub mod refresh_tokens;
 pub mod registry;
 pub mod settings;
@@ -21,6 +24,8 @@ pub const TABLES: &[&str] = &[
     "tenants",
     "users",
     "refresh_tokens",
+    "login_failures",
+    "api_keys",
     "partnerships",
     "partnership_names",
     "probes",
@@ -29,14 +34,9 @@ pub const TABLES: &[&str] = &[
     "decisions",
     "activity",
     "settings",
+    "idempotency_keys",
     "job_runs",
 ];
-
-/// EVERY KEY of KV.
-pub const KV_KEYS: &[&str] = &[SELF_CHECK_KEY];
-
-/// Written and read back by the readiness check, at most once a minute.
-pub const SELF_CHECK_KEY: &str = "selfcheck:readiness";
 
 macro_rules! migration {
     ($name:literal) => {
@@ -53,6 +53,9 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0004_activity.sql"),
     migration!("0005_settings.sql"),
     migration!("0006_job_runs.sql"),
+    migration!("0007_api_keys.sql"),
+    migration!("0008_lockout.sql"),
+    migration!("0009_idempotency.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.

@@ -100,8 +100,8 @@ pub struct Login<'a> {
     pub client_hash: &'a str,
 }
 
-/// Starts a family. False where the password was changed or the user
-/// disabled since it was read: then nothing was written.
+/// Starts a family, and forgets the logins that failed before it. False where
+/// the password was changed or the user disabled or locked since it was read: then nothing was written.
 pub async fn start(
     database: &Database,
     random: &Random,
@@ -112,7 +112,8 @@ pub async fn start(
         "INSERT INTO refresh_tokens (id, tenant_id, user_id, family_id, token_hash, client_hash, \
          issued_at, expires_at) \
          VALUES (?1, ?2, (SELECT id FROM users WHERE id = ?3 AND tenant_id = ?2 \
-             AND password_hash = ?4 AND disabled_at IS NULL), ?5, ?6, ?7, ?8, ?9)",
+             AND password_hash = ?4 AND disabled_at IS NULL \
+             AND (locked_until IS NULL OR locked_until <= ?8)), ?5, ?6, ?7, ?8, ?9)",
     )
     .bind(new_id(random, IdKind::RefreshToken, now)?)
     .bind(login.tenant_id)
@@ -134,7 +135,11 @@ pub async fn start(
             subject: login.user_id,
         },
     )?;
-    match database.batch(vec![first, line]).await {
+    let forgive =
+        Statement::new("DELETE FROM login_failures WHERE user_id = ?1 AND tenant_id = ?2")
+            .bind(login.user_id)
+            .bind(login.tenant_id);
+    match database.batch(vec![first, forgive, line]).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_constraint("refresh_tokens.user_id") => Ok(false),
         Err(error) => Err(error),

@@ -8,13 +8,11 @@
 
 use super::activity::{self, Entry, Status};
 use super::refresh_tokens;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::platform::sql::{Row, Statement};
 use crate::platform::{Database, Error, Random};
-
-/// Most users that one list shows.
-pub const LIST_LIMIT: u32 = 200;
+use sha2::{Digest, Sha256};
 
 /// Longest user name or address, in bytes (the limit of an e-mail address).
 pub const MAX_NAME_BYTES: usize = 254;
@@ -30,6 +28,8 @@ pub struct User {
     /// The name of a role.
     pub role: String,
     pub disabled_at: Option<Timestamp>,
+    /// Nobody can log in before this instant: too many have failed.
+    pub locked_until: Option<Timestamp>,
     pub created_at: Timestamp,
     pub created_by: String,
     pub updated_at: Timestamp,
@@ -45,11 +45,75 @@ impl User {
             password_hash: row.get("password_hash")?,
             role: row.get("role")?,
             disabled_at: row.get::<Option<i64>>("disabled_at")?.map(Timestamp::from_millis),
+            locked_until: row.get::<Option<i64>>("locked_until")?.map(Timestamp::from_millis),
             created_at: Timestamp::from_millis(row.get("created_at")?),
             created_by: row.get("created_by")?,
             updated_at: Timestamp::from_millis(row.get("updated_at")?),
         })
     }
+}
+
+/// So many logins of one account that fail within an hour lock it.
+pub const FAILURES_TO_LOCK: u32 = 5;
+pub const FAILURES_COUNT_MS: i64 = HOUR_MS;
+/// For so long. A login that is tried meanwhile fails and counts for nothing,
+/// so that nobody can keep an account locked by trying on.
+pub const LOCK_MS: i64 = 15 * MINUTE_MS;
+
+impl User {
+    pub fn is_locked(&self, now: Timestamp) -> bool {
+        self.locked_until.is_some_and(|until| until > now)
+    }
+}
+
+/// Writes down a login that failed, and locks the account if it was one too
+/// many; both or neither. The statements are the same whoever asks: with
+/// `None`, a user that does not exist, they find no row.
+pub async fn note_failure(
+    database: &Database,
+    random: &Random,
+    now: Timestamp,
+    line: &Entry<'_>,
+    user: Option<&User>,
+) -> Result<(), Error> {
+    let user_id = user.map_or("", |user| user.id.as_str());
+    let locked_until = now.plus_ms(LOCK_MS).millis();
+    let counts_from = now.plus_ms(-FAILURES_COUNT_MS).millis();
+    let failure = Statement::new(
+        "INSERT INTO login_failures (tenant_id, user_id, at) SELECT tenant_id, id, ?2 FROM users \
+         WHERE id = ?1 AND (locked_until IS NULL OR locked_until <= ?2)",
+    )
+    .bind(user_id)
+    .bind(now.millis());
+    let lock = Statement::new(
+        "UPDATE users SET locked_until = ?3 \
+         WHERE id = ?1 AND (locked_until IS NULL OR locked_until <= ?2) AND ?5 <= \
+         (SELECT COUNT(*) FROM login_failures WHERE user_id = ?1 AND at > ?4)",
+    )
+    .bind(user_id)
+    .bind(now.millis())
+    .bind(locked_until)
+    .bind(counts_from)
+    .bind(FAILURES_TO_LOCK);
+    // One line a lock, however many failures see it being made.
+    let lock_key: [u8; 32] = Sha256::digest(format!("{user_id}\n{locked_until}")).into();
+    let locked = activity::insert_once_if(
+        &lock_key,
+        now,
+        &Entry { event: "login.locked", ..*line },
+        "EXISTS (SELECT 1 FROM users WHERE id = ?8 AND locked_until = ?9)",
+    )
+    .bind(user_id)
+    .bind(locked_until);
+    let tidy = Statement::new(
+        "DELETE FROM login_failures WHERE user_id = ?1 AND (at <= ?2 \
+         OR EXISTS (SELECT 1 FROM users WHERE id = ?1 AND locked_until = ?3))",
+    )
+    .bind(user_id)
+    .bind(counts_from)
+    .bind(locked_until);
+    let line = activity::insert(random, now, line)?;
+    database.batch(vec![line, failure, lock, locked, tidy]).await.map(drop)
 }
 
 /// Who chose a password.
@@ -137,7 +201,8 @@ pub async fn find_for_login(
                 "SELECT (SELECT COUNT(*) FROM tenants WHERE id = ?2) AS tenants, \
                  u.id AS id, u.tenant_id AS tenant_id, u.username AS username, \
                  u.email AS email, u.password_hash AS password_hash, u.role AS role, \
-                 u.disabled_at AS disabled_at, u.created_at AS created_at, \
+                 u.disabled_at AS disabled_at, u.locked_until AS locked_until, \
+                 u.created_at AS created_at, \
                  u.created_by AS created_by, u.updated_at AS updated_at \
                  FROM (SELECT 1) LEFT JOIN users u ON u.id = \
                  (SELECT id FROM users WHERE username = ?1 \
@@ -200,17 +265,24 @@ pub async fn bootstrap_password(database: &Database) -> Result<BootstrapPassword
     })
 }
 
-/// The users of a tenant, oldest first, at most [`LIST_LIMIT`].
-pub async fn list(database: &Database, tenant_id: &str) -> Result<Vec<User>, Error> {
-    let rows = database
-        .query(
-            Statement::new("SELECT * FROM users WHERE tenant_id = ?1 ORDER BY id LIMIT ?2")
-                .bind(tenant_id)
-                .bind(LIST_LIMIT),
-        )
-        .await?;
-    rows.iter().map(User::from_row).collect()
+/// Users of a tenant after the one of this id, oldest first.
+pub async fn list(
+    database: &Database,
+    tenant_id: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<User>, Error> {
+    let query =
+        Statement::new("SELECT * FROM users WHERE tenant_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3")
+            .bind(tenant_id)
+            .bind(after)
+            .bind(limit);
+    database.query(query).await?.iter().map(User::from_row).collect()
 }
+
+/// Names the columns that refuse a second user of the same name.
+pub const USERNAME_TAKEN: &str = "users.username";
+pub const EMAIL_TAKEN: &str = "users.email";
 
 /// The statements that make a user, with the line that says so.
 pub fn insert(random: &Random, now: Timestamp, new: &NewUser<'_>) -> Result<Vec<Statement>, Error> {
@@ -240,27 +312,6 @@ pub fn insert(random: &Random, now: Timestamp, new: &NewUser<'_>) -> Result<Vec<
         },
     )?;
     Ok(vec![user, line])
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Created {
-    Done,
-    UsernameTaken,
-    EmailTaken,
-}
-
-pub async fn create(
-    database: &Database,
-    random: &Random,
-    now: Timestamp,
-    new: &NewUser<'_>,
-) -> Result<Created, Error> {
-    match database.batch(insert(random, now, new)?).await {
-        Ok(_) => Ok(Created::Done),
-        Err(error) if error.is_constraint("users.username") => Ok(Created::UsernameTaken),
-        Err(error) if error.is_constraint("users.email") => Ok(Created::EmailTaken),
-        Err(error) => Err(error),
-    }
 }
 
 /// What becomes of a user.
@@ -349,7 +400,8 @@ pub async fn change(
     }
 }
 
-/// The user's own new password, which ends all of its logins. `Stale` where
+/// The user's own new password, which ends all of its logins; `kept` is
+/// stored with it. `Stale` where
 /// the password is no longer the one that was verified, or the user was
 /// disabled since.
 pub async fn change_password(
@@ -358,6 +410,7 @@ pub async fn change_password(
     now: Timestamp,
     before: &User,
     new_hash: &str,
+    kept: Option<Statement>,
 ) -> Result<Changed, Error> {
     let update = Statement::new(
         "UPDATE users SET \
@@ -370,11 +423,12 @@ pub async fn change_password(
     .bind(new_hash)
     .bind(PasswordSource::Own.name())
     .bind(now.millis());
-    let statements = vec![
+    let mut statements = vec![
         update,
         refresh_tokens::revoke_all(&before.tenant_id, &before.id, "password_changed", now),
         line(random, now, &before.id, "user.password_changed", before)?,
     ];
+    statements.extend(kept);
     match database.batch(statements).await {
         Ok(_) => Ok(Changed::Done),
         Err(error) if error.is_constraint("users.password_hash") => Ok(Changed::Stale),

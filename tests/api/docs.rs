@@ -257,7 +257,8 @@ fn endpoints_lists_the_table_with_its_examples() {
     let out: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(out["api_version"], "v1");
     assert_eq!(out["base_url"], "/api/v1/orchestration");
-    assert_eq!(out["rate_limiting"]["enforced"], false);
+    assert_eq!(out["rate_limiting"]["enforced"], true);
+    assert_eq!(out["rate_limiting"]["defaults"]["default"], 100);
     assert_eq!(out["error_handling"]["codes"].as_array().unwrap().len(), Code::ALL.len());
     assert_eq!(out["authentication"]["roles"]["metrics_viewer"], json!(["metrics:read"]));
     let examples: BTreeMap<String, Value> = serde_json::from_str(EXAMPLES).unwrap();

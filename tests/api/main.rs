@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod docs;
 mod house;
+mod limits;
 mod login;
 mod measuring;
 mod registry;

@@ -832,6 +832,10 @@ impl ObjectBody for Body {
     fn handle(self: Rc<Self>, command: String) -> LocalBoxFuture<'static, Result<String, Error>> {
         Box::pin(Rc::clone(&self.0).handle(command))
     }
+
+    fn alarm(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        Box::pin(Rc::clone(&self.0).alarm())
+    }
 }
 
 impl Opened {
@@ -1248,7 +1252,7 @@ fn a_board_that_lost_everything_is_filled_by_the_tick() {
     for summary in snapshot(&app).summaries {
         let id = summary.definition.id;
         // As if it had never been told.
-        let keep = board::keep(&app.platform, "ten_elsewhere", vec![id], app.now());
+        let keep = board::keep(&app.platform, "ten_elsewhere", vec![id], app.now(), None);
         block_on(keep).unwrap();
     }
     app.platform.objects.evict_all();
@@ -1434,7 +1438,15 @@ fn board_messages() -> Vec<(&'static str, Value)> {
             } }),
         ),
         ("remove", json!({ "remove": { "id": "acme_search", "revision": 4 } })),
-        ("keep", json!({ "keep": { "ids": ["a"], "as_of": "2026-01-31T12:00:00.000Z" } })),
+        (
+            "keep",
+            json!({ "keep": {
+                "ids": ["a"], "as_of": "2026-01-31T12:00:00.000Z",
+                "limits": { "version": 2, "limits": limits_json() },
+            } }),
+        ),
+        ("set_limits", json!({ "set_limits": { "version": 2, "limits": limits_json() } })),
+        ("count", json!({ "count": { "name": "rate_limit_unenforced", "by": 3 } })),
         (
             "revoke_tokens",
             json!({ "revoke_tokens": {
@@ -1445,6 +1457,13 @@ fn board_messages() -> Vec<(&'static str, Value)> {
         ("snapshot", json!("snapshot")),
         ("ping", json!("ping")),
     ]
+}
+
+fn limits_json() -> Value {
+    json!({
+        "default": 100, "metrics": 100, "decisions": 30, "ingest": 600, "documents": 300,
+        "daily_tenant": 100_000, "daily_key": 100_000,
+    })
 }
 
 /// What the two kinds of objects make of a message.
@@ -1544,9 +1563,15 @@ fn the_wire_form_of_every_reply_is_pinned() {
     let snapshot = json!({
         "summaries": [summary_json()],
         "revoked": [{ "user_id": "usr_1", "issued_before": "2026-01-31T12:00:00.000Z" }],
+        "limits": limits_json(),
+        "counters": { "rate_limit_unenforced": 3 },
     });
     let read: board::Snapshot = serde_json::from_value(snapshot.clone()).unwrap();
     assert_eq!(serde_json::to_value(read).unwrap(), snapshot);
+    // As the version before wrote it.
+    let earlier = r#"{"summaries":[],"revoked":[]}"#;
+    let read: board::Snapshot = serde_json::from_str(earlier).unwrap();
+    assert!(read.limits.is_none() && read.counters.is_empty());
 }
 
 /// Every message without one of its fields that may be missing.

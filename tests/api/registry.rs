@@ -109,7 +109,7 @@ fn refused(reply: &TestReply, place: &str, status: u16, code: &str, pointers: &[
 fn what_is_agreed_comes_back_as_it_was_said() {
     let app = TestApp::seeded();
     let made = create(&app, acme());
-    assert_eq!(made.headers["location"], "/api/v1/orchestration/partnerships/acme_search/status");
+    assert_eq!(made.headers["location"], "/api/v1/orchestration/partnerships/acme_search");
     let made = made.expect(201);
     let said = sorted(acme().as_object().unwrap().clone());
     assert_eq!(sorted(agreed(&made)), said);

@@ -27,10 +27,22 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Secrets are set; nothing has happened yet.
+    /// Secrets are set; nothing has happened yet. Without rate limits: the
+    /// clock stands still, so every test would have one minute's requests.
     pub fn new() -> Self {
         let world = World::new(Timestamp::parse(NOW).unwrap()).unwrap();
-        Self { platform: world.platform.clone(), world }
+        let mut app = Self { platform: world.platform.clone(), world };
+        app.platform.vars.set("RATE_LIMITING", "off");
+        app.world.restart();
+        app
+    }
+
+    /// As [`TestApp::seeded`], with rate limits as in production.
+    pub fn limited() -> Self {
+        let mut app = Self::seeded();
+        app.platform.vars.remove("RATE_LIMITING");
+        app.world.restart();
+        app
     }
 
     /// The default tenant and its first admin exist and the first tick has

@@ -24,7 +24,8 @@ const CONFIGURATION = ["wrangler.toml", "build", "migrations", "assets"];
 
 export const ADMIN = { username: "admin", password: "password of the tests only" };
 
-const VARS = { ENVIRONMENT: "development" };
+// Without rate limits: a file of tests is one client that sends hundreds of requests. tests/worker/limits.test.mjs has them on.
+const VARS = { ENVIRONMENT: "development", RATE_LIMITING: "off" };
 const SIGNING_SEED = Buffer.alloc(32, 7);
 const SECRETS = {
   SIGNING_KEY: `dev:${SIGNING_SEED.toString("base64url")}`,

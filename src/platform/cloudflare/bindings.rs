@@ -40,6 +40,9 @@ extern "C" {
         options: &Object,
     ) -> Result<Promise, JsValue>;
 
+    #[wasm_bindgen(method, catch)]
+    pub fn delete(this: &KvNamespace, key: &str) -> Result<Promise, JsValue>;
+
     // Durable Objects, from outside
 
     pub type ObjectNamespace;
@@ -67,6 +70,13 @@ extern "C" {
         this: &Storage,
         work: &mut dyn FnMut() -> Result<(), JsValue>,
     ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = getAlarm)]
+    pub fn get_alarm(this: &Storage) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = setAlarm)]
+    pub fn set_alarm(this: &Storage, at_ms: f64) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = deleteAll)]
+    pub fn delete_all(this: &Storage) -> Result<Promise, JsValue>;
 
     #[derive(Clone)]
     pub type Sql;

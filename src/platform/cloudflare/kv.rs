@@ -39,6 +39,12 @@ impl KeyValue {
             .map_err(|e| js::unavailable("KV PUT", &e))?;
         settled("KV PUT", namespace.put(key, value, &options)).await.map(drop)
     }
+
+    /// A delete counts as a write of the key.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        let namespace: KvNamespace = self.0.get(BINDING)?;
+        settled("KV DELETE", namespace.delete(key)).await.map(drop)
+    }
 }
 
 async fn settled(what: &str, call: Result<Promise, JsValue>) -> Result<JsValue, Error> {

@@ -27,9 +27,20 @@ impl Objects {
 
     /// Sends a command to the object of this class and name.
     pub async fn call(&self, binding: &str, name: &str, command: String) -> Result<String, Error> {
+        self.call_within(OBJECT_DEADLINE_MS, binding, name, command).await
+    }
+
+    /// As [`Objects::call`], for callers who have less time.
+    pub async fn call_within(
+        &self,
+        deadline_ms: u32,
+        binding: &str,
+        name: &str,
+        command: String,
+    ) -> Result<String, Error> {
         let call = self.exchange(binding, name, &command);
-        js::within(OBJECT_DEADLINE_MS, call).await.unwrap_or_else(|| {
-            let message = format!("{binding} did not answer within {OBJECT_DEADLINE_MS} ms");
+        js::within(deadline_ms, call).await.unwrap_or_else(|| {
+            let message = format!("{binding} did not answer within {deadline_ms} ms");
             Err(Error::new(ErrorKind::Timeout, message))
         })
     }
@@ -137,9 +148,31 @@ impl ObjectStorage {
         }
     }
 
+    /// When the alarm is due, if one is set.
+    pub async fn alarm_ms(&self) -> Result<Option<i64>, Error> {
+        let at = awaited(self.0.get_alarm()).await?;
+        Ok(at.as_f64().map(|at_ms| at_ms as i64))
+    }
+
+    /// Sets the one alarm of the object, in place of an earlier one.
+    pub async fn set_alarm_ms(&self, at_ms: i64) -> Result<(), Error> {
+        awaited(self.0.set_alarm(at_ms as f64)).await.map(drop)
+    }
+
+    /// Deletes everything, tables and alarm included: an object without
+    /// storage costs nothing and is forgotten.
+    pub async fn delete_all(&self) -> Result<(), Error> {
+        awaited(self.0.delete_all()).await.map(drop)
+    }
+
     /// Bytes of this object's database.
     pub fn size_bytes(&self) -> Result<u64, Error> {
         let bytes = self.0.sql().database_size().map_err(|e| js::sql_error(&e))?;
         Ok(bytes as u64)
     }
+}
+
+async fn awaited(call: Result<js_sys::Promise, JsValue>) -> Result<JsValue, Error> {
+    let fail = |e| js::unavailable("storage", &e);
+    call.map_err(fail)?.into_future().await.map_err(fail)
 }

@@ -7,7 +7,7 @@ use crate::platform::sql::{Row, Value};
 use crate::platform::{Error, ErrorKind};
 use futures::future::LocalBoxFuture;
 use rusqlite::Connection;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -15,6 +15,7 @@ use std::rc::Rc;
 /// as JSON text.
 pub trait ObjectBody {
     fn handle(self: Rc<Self>, command: String) -> LocalBoxFuture<'static, Result<String, Error>>;
+    fn alarm(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
 /// Makes the instance of a class over its storage.
@@ -27,6 +28,8 @@ pub struct Objects {
     factory: Rc<RefCell<Option<ObjectFactory>>>,
     storages: Rc<RefCell<HashMap<Address, ObjectStorage>>>,
     instances: Rc<RefCell<HashMap<Address, Rc<dyn ObjectBody>>>>,
+    /// By class.
+    calls: Rc<RefCell<HashMap<String, u64>>>,
     faults: Faults,
 }
 
@@ -38,6 +41,7 @@ impl Objects {
 
     /// Sends a command to the object of this class and name.
     pub async fn call(&self, binding: &str, name: &str, command: String) -> Result<String, Error> {
+        *self.calls.borrow_mut().entry(binding.to_owned()).or_default() += 1;
         let fault = self.faults.take(&format!("{binding}/{name} {command}"));
         if fault == Some(Fault::Lost) {
             return Err(Error::new(ErrorKind::Unavailable, "injected: object call lost"));
@@ -48,6 +52,52 @@ impl Objects {
             return Err(Error::new(ErrorKind::Unavailable, "injected: reply of the object lost"));
         }
         Ok(reply)
+    }
+
+    /// As [`Objects::call`]: nothing takes time here.
+    pub async fn call_within(
+        &self,
+        _deadline_ms: u32,
+        binding: &str,
+        name: &str,
+        command: String,
+    ) -> Result<String, Error> {
+        self.call(binding, name, command).await
+    }
+
+    /// Rings every alarm that is due at `now_ms`, in the order of their times.
+    /// How many there were.
+    pub async fn ring(&self, now_ms: i64) -> Result<usize, Error> {
+        let mut due: Vec<(i64, Address)> = (self.storages.borrow().iter())
+            .filter_map(|(address, storage)| Some((storage.alarm.get()?, address.clone())))
+            .filter(|(at_ms, _)| *at_ms <= now_ms)
+            .collect();
+        due.sort();
+        for (_, (binding, name)) in &due {
+            let instance = self.instance(binding, name)?;
+            let storage = self.storages.borrow().get(&(binding.clone(), name.clone())).cloned();
+            if let Some(storage) = storage {
+                storage.alarm.set(None);
+            }
+            instance.alarm().await;
+        }
+        Ok(due.len())
+    }
+
+    /// Calls of objects of a class so far, for tests that count them.
+    pub fn calls(&self, binding: &str) -> u64 {
+        self.calls.borrow().get(binding).copied().unwrap_or_default()
+    }
+
+    /// Names of the objects of a class that hold something.
+    pub fn stored(&self, binding: &str) -> Vec<String> {
+        let storages = self.storages.borrow();
+        let held = storages.iter().filter(|((class, _), storage)| {
+            class == binding && !storage.is_empty().unwrap_or_default()
+        });
+        let mut names: Vec<String> = held.map(|((_, name), _)| name.clone()).collect();
+        names.sort();
+        names
     }
 
     /// The next call whose `BINDING/name {command}` holds `needle` fails.
@@ -83,23 +133,50 @@ impl Objects {
 
 /// The SQLite of one object. Calls are synchronous, as on the platform.
 #[derive(Clone)]
-pub struct ObjectStorage(Rc<RefCell<Connection>>);
+pub struct ObjectStorage {
+    connection: Rc<RefCell<Connection>>,
+    alarm: Rc<Cell<Option<i64>>>,
+}
 
 impl ObjectStorage {
     fn new() -> Result<Self, Error> {
-        Ok(Self(Rc::new(RefCell::new(open()?))))
+        Ok(Self { connection: Rc::new(RefCell::new(open()?)), alarm: Rc::default() })
+    }
+
+    /// When the alarm is due, if one is set.
+    pub async fn alarm_ms(&self) -> Result<Option<i64>, Error> {
+        Ok(self.alarm.get())
+    }
+
+    /// Sets the one alarm of the object, in place of an earlier one.
+    pub async fn set_alarm_ms(&self, at_ms: i64) -> Result<(), Error> {
+        self.alarm.set(Some(at_ms));
+        Ok(())
+    }
+
+    /// Deletes everything, tables and alarm included.
+    pub async fn delete_all(&self) -> Result<(), Error> {
+        self.alarm.set(None);
+        for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'", &[])? {
+            self.query(&format!("DROP TABLE {}", row.get::<String>("name")?), &[])?;
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.query("SELECT name FROM sqlite_master LIMIT 1", &[])?.is_empty())
     }
 
     pub fn query(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Error> {
-        run(&self.0.borrow(), sql, values).map(|applied| applied.rows)
+        run(&self.connection.borrow(), sql, values).map(|applied| applied.rows)
     }
 
     /// Runs `work` so that all of its writes are kept, or none if it fails.
     pub fn transaction<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        self.0.borrow().execute_batch("SAVEPOINT work").map_err(sql_error)?;
+        self.connection.borrow().execute_batch("SAVEPOINT work").map_err(sql_error)?;
         let outcome = work();
         let end = if outcome.is_ok() { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
-        self.0.borrow().execute_batch(end).map_err(sql_error)?;
+        self.connection.borrow().execute_batch(end).map_err(sql_error)?;
         outcome
     }
 

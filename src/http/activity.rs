@@ -1,0 +1,58 @@
+//! GET `/activity`: who did what when, and who was turned away.
+
+use super::app::Cx;
+use super::pages::Page;
+use super::problem::{Code, Problem};
+use super::reply::Reply;
+use crate::domain::time::Timestamp;
+use crate::store::activity::{self, Position};
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ActivityLineOut {
+    pub timestamp: Timestamp,
+    /// Such as `partnership.created` or `login.locked`.
+    pub event: String,
+    /// `success`, `refused` or `failed`.
+    pub status: String,
+    /// A user's id, an API key's, or `system`.
+    pub actor: String,
+    /// What it was done to.
+    pub subject: String,
+}
+
+/// Newest first.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ActivityOut {
+    pub activity: Vec<ActivityLineOut>,
+    /// For the page after this one; null: this is the last.
+    pub next_cursor: Option<String>,
+}
+
+pub async fn list(cx: Cx) -> Result<Reply, Problem> {
+    let page = Page::of(&cx)?;
+    let position = page.after.as_deref().map(position).transpose()?;
+    let (database, tenant_id) = (&cx.app.platform.database, cx.caller()?.tenant_id());
+    let mut lines = activity::before(database, tenant_id, position.as_ref(), page.fetch()).await?;
+    let next_cursor = page.cut(&cx, &mut lines, |line| format!("{}.{}", line.at.millis(), line.id));
+    let activity = lines.into_iter().map(|line| ActivityLineOut {
+        timestamp: line.at,
+        event: line.event,
+        status: line.status,
+        actor: line.actor,
+        subject: line.subject,
+    });
+    let out = ActivityOut { activity: activity.collect(), next_cursor };
+    Ok(page.link(&cx, Reply::ok(&out), out.next_cursor.as_deref()))
+}
+
+fn position(text: &str) -> Result<Position, Problem> {
+    let read = text.split_once('.').and_then(|(at, id)| {
+        let at = Timestamp::from_millis(at.parse().ok()?);
+        Some(Position { at, id: id.to_owned() })
+    });
+    let detail = "cursor: expected the next_cursor of a page of this list";
+    read.ok_or_else(|| Problem::new(Code::MalformedRequest, detail))
+}
