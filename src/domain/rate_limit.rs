@@ -26,8 +26,8 @@ pub const WINDOW_MS: i64 = 60_000;
 /// and keep tokens longer from others when an isolate is gone.
 pub const LEASE_MS: i64 = 10_000;
 
-/// Most tokens of a lease, unless the limit is much higher than usual: then
-/// one in a hundred of it.
+/// Most tokens of a lease; of a limit that was raised beyond 1,000, one in a
+/// hundred of it.
 pub const MAX_LEASE_TOKENS: u32 = 10;
 
 /// With fewer tokens left than this they are given one by one.
@@ -156,12 +156,12 @@ impl Limits {
     }
 }
 
-/// What became of a lease: when its tokens were used, in the object's time;
-/// the rest was not and never will be.
+/// What became of a lease: how many of its tokens were used how many
+/// milliseconds after the grant; the rest was not and never will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     pub lease: i64,
-    pub uses: Vec<(Timestamp, u32)>,
+    pub uses: Vec<(u32, u32)>,
 }
 
 // ---- the object's side ---------------------------------------------------------------------------
@@ -243,11 +243,12 @@ impl SlidingLog {
         self.counted = self.counted.saturating_sub(lease.tokens);
         let mut unused = lease.tokens;
         let mut used = Vec::new();
-        for (at, tokens) in &settlement.uses {
-            // Whatever is claimed: not more than was granted, and not earlier
-            // or later than was possible.
+        let granted_at = lease.usable_until.plus_ms(-LEASE_MS);
+        for (after_ms, tokens) in &settlement.uses {
+            // Whatever is claimed: not more than was granted, and not later
+            // than was possible.
             let tokens = (*tokens).min(unused);
-            let at = (*at).clamp(lease.usable_until.plus_ms(-LEASE_MS), lease.usable_until);
+            let at = granted_at.plus_ms(i64::from(*after_ms).min(LEASE_MS));
             if tokens > 0 {
                 unused -= tokens;
                 let skew_ms = if lease.foreign { CLOCK_SKEW_MS } else { 0 };
@@ -308,8 +309,7 @@ fn lease_tokens(want: u32, remaining: u32, limit: u32) -> u32 {
     if remaining < SCARCE_TOKENS {
         return 1;
     }
-    let most = MAX_LEASE_TOKENS.max(limit / 100).min(remaining / 4);
-    want.clamp(1, most)
+    want.clamp(1, MAX_LEASE_TOKENS.max(limit / 100).min(remaining / 4))
 }
 
 /// Whether a client minds what it is told, over its refusals.
@@ -366,14 +366,24 @@ struct HeldLease {
     asked_at: Timestamp,
     granted_at: Timestamp,
     usable_until: Timestamp,
-    uses: Vec<(Timestamp, u32)>,
+    /// Milliseconds after the grant, and tokens.
+    uses: Vec<(u32, u32)>,
 }
 
 impl HeldLease {
-    /// The object's time, or a little later: what passed since the lease was
+    /// Since the grant, or a little more: what passed since the lease was
     /// asked for began before the object answered.
+    fn age_ms(&self, now: Timestamp) -> i64 {
+        now.since_ms(self.asked_at).max(0)
+    }
+
     fn object_time(&self, now: Timestamp) -> Timestamp {
-        self.granted_at.plus_ms(now.since_ms(self.asked_at).max(0))
+        self.granted_at.plus_ms(self.age_ms(now))
+    }
+
+    /// When the first of its tokens was used.
+    fn first_use(&self) -> Option<Timestamp> {
+        self.uses.first().map(|(after_ms, _)| self.granted_at.plus_ms(i64::from(*after_ms)))
     }
 
     fn is_usable(&self, now: Timestamp) -> bool {
@@ -438,6 +448,8 @@ pub struct Allowance {
     /// More than one where several requests asked at once.
     leases: Vec<HeldLease>,
     report: Report,
+    /// The first use that the report tells of.
+    first_to_tell: Option<Timestamp>,
     refusal: Option<Refusal>,
     /// What the object said last of the rest of the budget.
     remaining_there: u32,
@@ -468,6 +480,7 @@ impl Allowance {
 
     /// What the object must hear with the next question.
     pub fn report(&mut self) -> Report {
+        self.first_to_tell = None;
         std::mem::take(&mut self.report)
     }
 
@@ -514,10 +527,11 @@ impl Allowance {
         self.put_away(now);
         let lease = self.leases.iter_mut().find(|lease| lease.left > 0)?;
         let at = lease.object_time(now);
+        let after_ms = u32::try_from(lease.age_ms(now)).unwrap_or(u32::MAX);
         lease.left -= 1;
         match lease.uses.last_mut() {
-            Some((last, uses)) if *last == at => *uses += 1,
-            _ => lease.uses.push((at, 1)),
+            Some((last, uses)) if *last == after_ms => *uses += 1,
+            _ => lease.uses.push((after_ms, 1)),
         }
         let left: u32 = self.leases.iter().map(|lease| lease.left).sum();
         let standing = Standing {
@@ -536,6 +550,7 @@ impl Allowance {
             // that comes rarely, or to many isolates, ties up little.
             let demand = if lease.left == 0 { used.saturating_mul(2) } else { used };
             self.demand = Some((now, demand));
+            self.first_to_tell = self.first_to_tell.into_iter().chain(lease.first_use()).min();
             self.report.settled.push(lease.settlement());
         }
     }
@@ -554,9 +569,8 @@ impl Allowance {
     /// From `at`, in the object's time, until the first request leaves the
     /// window, be it one the object knew of or one it has yet to hear of.
     fn frees_in_ms(&self, at: Timestamp) -> i64 {
-        let held = self.leases.iter().flat_map(|lease| lease.uses.first());
-        let to_tell = self.report.settled.iter().flat_map(|settled| settled.uses.first());
-        let own = held.chain(to_tell).map(|(first, _)| first.plus_ms(WINDOW_MS));
+        let held = self.leases.iter().filter_map(HeldLease::first_use);
+        let own = held.chain(self.first_to_tell).map(|first| first.plus_ms(WINDOW_MS));
         let first = own.chain(self.frees_at).filter(|frees_at| *frees_at > at).min();
         first.map_or(WINDOW_MS, |first| first.since_ms(at))
     }
@@ -694,7 +708,7 @@ mod tests {
         log.grant(1, 8, 2, at(0)).unwrap();
         assert_eq!(log.remaining(8), 6);
         // Told of: at once.
-        let unused = Settlement { lease: 1, uses: vec![(at(5_000), 1)] };
+        let unused = Settlement { lease: 1, uses: vec![(5_000, 1)] };
         assert_eq!(log.settle(&unused), Some((vec![(at(5_000), 1)], 1)));
         assert_eq!(log.remaining(8), 7);
         assert_eq!(log.settle(&unused), None, "once");
@@ -712,7 +726,7 @@ mod tests {
     fn a_report_claims_no_more_than_was_granted() {
         let mut log = SlidingLog::default();
         log.grant(1, 100, 4, at(0)).unwrap();
-        let boast = Settlement { lease: 1, uses: vec![(at(-90_000), 3), (at(90_000), 99)] };
+        let boast = Settlement { lease: 1, uses: vec![(0, 3), (90_000, 99)] };
         assert_eq!(log.settle(&boast), Some((vec![(at(0), 3), (at(LEASE_MS), 1)], 0)));
     }
 
@@ -779,6 +793,8 @@ mod tests {
         ObjectMoved {
             clock_ms: i64,
         },
+        /// The object stores what became of leases, as its alarm does.
+        ObjectSaves,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -798,6 +814,7 @@ mod tests {
                 1 => Just(Event::IsolateGone),
                 1 => (0..=500_i64).prop_map(|clock_ms| Event::ObjectMoved { clock_ms }),
                 1 => (-500..=0_i64).prop_map(|clock_ms| Event::ObjectMoved { clock_ms }),
+                2 => Just(Event::ObjectSaves),
             ],
         );
         let step = step.prop_map(|(after_ms, isolate, requests, network, trip_ms, event)| Step {
@@ -818,6 +835,8 @@ mod tests {
         log: SlidingLog,
         passes: Vec<(Timestamp, u32)>,
         leases: Vec<Lease>,
+        /// In memory only, until it is saved.
+        unsaved: Vec<(i64, Vec<(Timestamp, u32)>)>,
         clock_ms: i64,
         next_id: i64,
     }
@@ -826,11 +845,19 @@ mod tests {
         fn restart(&mut self, clock_ms: i64) {
             self.clock_ms = clock_ms;
             self.log = SlidingLog::default();
+            self.unsaved.clear();
             for (at, tokens) in &self.passes {
                 self.log.restore_pass(*at, *tokens);
             }
             for lease in &self.leases {
                 self.log.restore_lease(*lease);
+            }
+        }
+
+        fn save(&mut self) {
+            for (id, used) in self.unsaved.drain(..) {
+                self.leases.retain(|lease| lease.id != id);
+                self.passes.extend(used);
             }
         }
 
@@ -844,8 +871,7 @@ mod tests {
             let now = now.plus_ms(self.clock_ms);
             for settlement in &report.settled {
                 if let Some((used, _)) = self.log.settle(settlement) {
-                    self.passes.extend(used);
-                    self.leases.retain(|lease| lease.id != settlement.lease);
+                    self.unsaved.push((settlement.lease, used));
                 }
             }
             self.next_id += 1;
@@ -873,6 +899,7 @@ mod tests {
                 Event::None => {}
                 Event::IsolateGone => isolates[step.isolate] = Allowance::default(),
                 Event::ObjectMoved { clock_ms } => object.restart(clock_ms),
+                Event::ObjectSaves => object.save(),
             }
             let allowance = &mut isolates[step.isolate];
             let local = |true_ms: i64| at(true_ms + offset_ms[step.isolate]);
@@ -943,7 +970,7 @@ mod tests {
                 log.grant(id, 100, step.requests as u32, now);
                 if step.isolate > 2 {
                     let lease = id - step.isolate as i64;
-                    log.settle(&Settlement { lease, uses: vec![(now, 1)] });
+                    log.settle(&Settlement { lease, uses: vec![(1, 1)] });
                 }
                 log.expire(now);
                 let sum: u32 = log.passed.values().sum::<u32>()

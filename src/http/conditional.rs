@@ -57,13 +57,13 @@ pub fn check_if_match(cx: &Cx, etag: Option<&str>) -> Result<(), Problem> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+pub enum Comparison {
     Strong,
     Weak,
 }
 
 /// Whether a list of tags names this one. `*` names every one.
-fn names(list: &str, etag: &str, comparison: Comparison) -> bool {
+pub fn names(list: &str, etag: &str, comparison: Comparison) -> bool {
     list.trim() == "*"
         || tags(list)
             .any(|(is_weak, tag)| tag == etag && (comparison == Comparison::Weak || !is_weak))

@@ -176,7 +176,7 @@ pub fn scope(cx: &Cx, key: &str, counts: impl Fn(&str) -> bool) -> Result<[u8; 3
 }
 
 /// A quoted string (RFC 8941); a bare token is taken as well.
-fn parse_key(header: &str) -> Option<String> {
+pub fn parse_key(header: &str) -> Option<String> {
     let header = header.trim();
     let key = match header.strip_prefix('"') {
         None => header.to_owned(),

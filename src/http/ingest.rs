@@ -94,7 +94,8 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
     Ok(sent.reply)
 }
 
-fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
+/// One row of a batch, or why it is refused.
+pub fn read_row(text: &str, now: Timestamp) -> Result<Observation, String> {
     if !text.starts_with('{') {
         return Err("expected an object".to_owned());
     }

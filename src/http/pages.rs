@@ -57,7 +57,11 @@ impl Page {
     }
 }
 
-fn parse(list: &str, query: &str) -> Result<Page, Problem> {
+/// Reads the query of the list of this name.
+///
+/// # Errors
+/// As [`Page::of`].
+pub fn parse(list: &str, query: &str) -> Result<Page, Problem> {
     let (mut limit, mut after) = (None, None);
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let again = match &*name {

@@ -2,7 +2,8 @@
 
 use super::{JobContext, JobOutcome};
 use crate::domain::time::Timestamp;
-use crate::store::refresh_tokens;
+use crate::platform::Error;
+use crate::store::{idempotency, refresh_tokens, users};
 
 pub const NAME: &str = "housekeeping";
 
@@ -11,9 +12,16 @@ pub const NAME: &str = "housekeeping";
 const REFRESH_TOKENS_KEPT_DAYS: u32 = 30;
 
 pub async fn run(context: JobContext<'_>) -> JobOutcome {
+    let database = &context.platform.database;
     let now = Timestamp::from_millis(context.platform.clock.now_ms());
-    refresh_tokens::delete_expired(&context.platform.database, now, REFRESH_TOKENS_KEPT_DAYS)
-        .await
-        .map(|deleted| format!("{deleted} refresh tokens deleted"))
-        .map_err(|error| error.to_string())
+    let text = |error: Error| error.to_string();
+    let tokens = refresh_tokens::delete_expired(database, now, REFRESH_TOKENS_KEPT_DAYS).await;
+    let replies = idempotency::delete_expired(database, now).await;
+    let failures = users::delete_old_failures(database, now).await;
+    Ok(format!(
+        "{} refresh tokens, {} replies to repetitions and {} failed logins deleted",
+        tokens.map_err(text)?,
+        replies.map_err(text)?,
+        failures.map_err(text)?,
+    ))
 }

@@ -2,11 +2,12 @@
 //! class, its block, and its count of the day. One more per tenant adds up the
 //! day of all of its clients.
 //!
-//! What decides is written before the reply leaves, since an object is evicted
-//! without notice. What is only shown (KV, the tenant's sum) waits for the
-//! alarm, a few seconds later, so that neither is written once a request. An
-//! alarm after the last of it deletes everything: a client that is gone costs
-//! nothing.
+//! A grant is written before the reply leaves, since an object is evicted
+//! without notice: one statement. Everything else waits for the alarm, a few
+//! seconds later: what became of leases (an object that is evicted before
+//! counts them as used to the last moment, which is never too little), KV, and
+//! the tenant's sum. An alarm after the last of it deletes everything: a
+//! client that is gone costs nothing.
 
 use super::{read, write};
 use crate::domain::id::IdKind;
@@ -142,7 +143,18 @@ pub struct ClassView {
 struct State {
     logs: BTreeMap<LimitClass, SlidingLog>,
     facts: Facts,
+    /// The facts as they are stored, but for the count of the day.
+    stored: Facts,
     next_lease: i64,
+    /// What became of leases and is not stored yet.
+    unsaved: Vec<Settled>,
+}
+
+/// A lease that was accounted for: when its tokens were used.
+struct Settled {
+    lease: i64,
+    class: LimitClass,
+    used: Vec<(Timestamp, u32)>,
 }
 
 /// One row, as it is small and written whole.
@@ -216,23 +228,17 @@ impl RateLimitObject {
 
     // ---- counting ----
 
-    /// Without an await: nothing happens in between, and all of it is stored
-    /// or none.
+    /// Without an await: nothing happens in between.
     fn take(&self, take: &Take) -> Result<Reply, Error> {
         let now = self.now();
         let outcome = self.with_state(|state| {
-            self.storage.transaction(|| {
-                let before = state.facts.clone();
-                state.facts.client.get_or_insert_with(|| take.client.clone());
-                state.facts.daily_tenant = take.daily_tenant;
-                state.start_day(take, now);
-                self.settle(state, take)?;
-                let reply = self.answer(state, take, now)?;
-                if state.facts != before {
-                    self.store_facts(&state.facts)?;
-                }
-                Ok(reply)
-            })
+            state.facts.client.get_or_insert_with(|| take.client.clone());
+            state.facts.daily_tenant = take.daily_tenant;
+            state.start_day(take, now);
+            state.settle(take);
+            let reply = self.answer(state, take, now)?;
+            self.store_facts_if_changed(state)?;
+            Ok(reply)
         });
         if outcome.is_err() {
             // Memory may be ahead of the tables: read them again.
@@ -241,41 +247,13 @@ impl RateLimitObject {
         outcome
     }
 
-    fn settle(&self, state: &mut State, take: &Take) -> Result<(), Error> {
-        let log = state.logs.entry(take.class).or_default();
-        let (mut settled, mut passed) = (Vec::new(), Vec::new());
-        for settlement in &take.report.settled {
-            let Some((used, unused)) = log.settle(settlement) else { continue };
-            if let Some(day) = &mut state.facts.day {
-                day.used = day.used.saturating_sub(u64::from(unused));
-            }
-            settled.push(settlement.lease);
-            passed.extend(used.into_iter().map(|(at, tokens)| (at.millis(), tokens)));
-        }
-        if !settled.is_empty() {
-            self.storage.query(
-                "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))",
-                &[write(&settled)?.into()],
-            )?;
-        }
-        if !passed.is_empty() {
-            self.storage.query(
-                "INSERT INTO passes (class, at, tokens)
-                 SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2) WHERE true
-                 ON CONFLICT (class, at) DO UPDATE SET tokens = tokens + excluded.tokens",
-                &[take.class.name().into(), write(&passed)?.into()],
-            )?;
-        }
-        Ok(())
-    }
-
     fn is_blocked(&self) -> Result<bool, Error> {
         let now = self.now();
         self.with_state(|state| Ok(state.facts.conduct.blocked_until(now).is_some()))
     }
 
     fn answer(&self, state: &mut State, take: &Take, now: Timestamp) -> Result<Reply, Error> {
-        let State { logs, facts, next_lease } = state;
+        let State { logs, facts, next_lease, .. } = state;
         if let Some(until) = facts.conduct.blocked_until(now) {
             return Ok(Reply::Blocked { until });
         }
@@ -309,9 +287,17 @@ impl RateLimitObject {
         if let Some(day) = &mut facts.day {
             day.used = day.used.saturating_add(u64::from(tokens));
         }
+        let used = facts.day.map_or(0, |day| day.used);
         self.storage.query(
-            "INSERT INTO leases (id, class, usable_until, tokens) VALUES (?1, ?2, ?3, ?4)",
-            &[id.into(), take.class.name().into(), usable_until.millis().into(), tokens.into()],
+            "INSERT INTO leases (id, class, usable_until, tokens, used_that_day)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            &[
+                id.into(),
+                take.class.name().into(),
+                usable_until.millis().into(),
+                tokens.into(),
+                used.into(),
+            ],
         )?;
         Ok(Reply::Granted(Granted {
             lease: id,
@@ -400,7 +386,7 @@ impl RateLimitObject {
         self.alarm_set.set(false);
         let outcome = async {
             let now = self.now();
-            self.with_state(|_| Ok(()))?; // a new instance finds what it left
+            self.save()?;
             if self.is_dirty.get() {
                 self.publish(now).await;
                 self.tell_sum().await;
@@ -503,6 +489,36 @@ impl RateLimitObject {
         }
     }
 
+    /// Stores what waited for it.
+    fn save(&self) -> Result<(), Error> {
+        self.with_state(|state| {
+            let mut by_class: BTreeMap<LimitClass, Vec<(i64, u32)>> = BTreeMap::new();
+            for settled in &state.unsaved {
+                let passes = by_class.entry(settled.class).or_default();
+                passes.extend(settled.used.iter().map(|(at, tokens)| (at.millis(), *tokens)));
+            }
+            let leases: Vec<i64> = state.unsaved.iter().map(|settled| settled.lease).collect();
+            self.storage.transaction(|| {
+                for (class, passes) in &by_class {
+                    self.storage.query(
+                        "INSERT INTO passes (class, at, tokens)
+                         SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2) WHERE true
+                         ON CONFLICT (class, at) DO UPDATE SET tokens = tokens + excluded.tokens",
+                        &[class.name().into(), write(passes)?.into()],
+                    )?;
+                }
+                self.storage.query(
+                    "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))",
+                    &[write(&leases)?.into()],
+                )?;
+                self.store_facts(&state.facts)
+            })?;
+            state.stored = state.facts.clone();
+            state.unsaved.clear();
+            Ok(())
+        })
+    }
+
     /// Deletes rows that count no longer; returns until when there is
     /// something to remember.
     fn tidy(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
@@ -575,7 +591,8 @@ impl RateLimitObject {
                  id INTEGER PRIMARY KEY,
                  class TEXT NOT NULL,
                  usable_until INTEGER NOT NULL,
-                 tokens INTEGER NOT NULL
+                 tokens INTEGER NOT NULL,
+                 used_that_day INTEGER NOT NULL
              ) STRICT",
             "CREATE TABLE IF NOT EXISTS usage (
                  client TEXT NOT NULL PRIMARY KEY,
@@ -590,6 +607,9 @@ impl RateLimitObject {
         }
         let rows = self.storage.query("SELECT value FROM facts WHERE name = 'facts'", &[])?;
         let facts: Option<Facts> = rows.first().map(|row| row.json("value")).transpose()?;
+        // Whatever the last instance counted, nobody may have been told.
+        self.is_dirty.set(facts.is_some());
+        let mut facts = facts.unwrap_or_default();
         let mut logs: BTreeMap<LimitClass, SlidingLog> = BTreeMap::new();
         for row in self.storage.query("SELECT class, at, tokens FROM passes", &[])? {
             let Some(class) = LimitClass::parse(&row.get::<String>("class")?) else { continue };
@@ -599,7 +619,7 @@ impl RateLimitObject {
         // Ids go on from the clock: an isolate may still hold a lease of before
         // everything was deleted, and must not settle another one with it.
         let mut next_lease = self.now().millis();
-        for row in self.storage.query("SELECT id, class, usable_until, tokens FROM leases", &[])? {
+        for row in self.storage.query("SELECT * FROM leases", &[])? {
             let Some(class) = LimitClass::parse(&row.get::<String>("class")?) else { continue };
             let lease = Lease {
                 id: row.get("id")?,
@@ -608,11 +628,29 @@ impl RateLimitObject {
                 foreign: true,
             };
             next_lease = next_lease.max(lease.id + 1);
+            // The count of the day is stored with each grant.
+            if let Some(day) = &mut facts.day
+                && lease.usable_until.floor_to(DAY_MS) == day.day
+            {
+                day.used = day.used.max(row.get("used_that_day")?);
+            }
             logs.entry(class).or_default().restore_lease(lease);
         }
-        // Whatever the last instance counted, nobody may have been told.
-        self.is_dirty.set(facts.is_some());
-        Ok(State { logs, facts: facts.unwrap_or_default(), next_lease })
+        let stored = facts.clone();
+        Ok(State { logs, facts, stored, next_lease, unsaved: Vec::new() })
+    }
+
+    /// The count of the day alone stands in the row of the grant.
+    fn store_facts_if_changed(&self, state: &mut State) -> Result<(), Error> {
+        let mut stored = state.stored.clone();
+        if let (Some(stored), Some(day)) = (&mut stored.day, &state.facts.day) {
+            stored.used = day.used;
+        }
+        if stored != state.facts {
+            self.store_facts(&state.facts)?;
+            state.stored = state.facts.clone();
+        }
+        Ok(())
     }
 
     fn store_facts(&self, facts: &Facts) -> Result<(), Error> {
@@ -629,6 +667,17 @@ impl RateLimitObject {
 }
 
 impl State {
+    fn settle(&mut self, take: &Take) {
+        let log = self.logs.entry(take.class).or_default();
+        for settlement in &take.report.settled {
+            let Some((used, unused)) = log.settle(settlement) else { continue };
+            if let Some(day) = &mut self.facts.day {
+                day.used = day.used.saturating_sub(u64::from(unused));
+            }
+            self.unsaved.push(Settled { lease: settlement.lease, class: take.class, used });
+        }
+    }
+
     /// Users and keys are counted by the day.
     fn start_day(&mut self, take: &Take, now: Timestamp) {
         if take.client.tenant_id.is_none() {

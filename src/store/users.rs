@@ -116,6 +116,14 @@ pub async fn note_failure(
     database.batch(vec![line, failure, lock, locked, tidy]).await.map(drop)
 }
 
+/// Forgets failed logins of all users that count no longer; how many.
+pub async fn delete_old_failures(database: &Database, now: Timestamp) -> Result<u64, Error> {
+    let statement = Statement::new("DELETE FROM login_failures WHERE at <= ?1")
+        .bind(now.plus_ms(-FAILURES_COUNT_MS).millis());
+    let applied = database.batch(vec![statement]).await?;
+    Ok(applied.first().map_or(0, |applied| applied.changes))
+}
+
 /// Who chose a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordSource {

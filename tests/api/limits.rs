@@ -568,7 +568,7 @@ fn addresses_are_the_operators_and_users_are_their_tenants() {
 #[test]
 fn the_wire_form_of_the_limiter_is_pinned() {
     for text in [
-        r#"{"take":{"client":{"tenant_id":"ten_a","id":"usr_1"},"class":"default","limit":100,"want":4,"report":{"settled":[{"lease":7,"uses":[["2026-01-31T12:00:00.000Z",2]]}],"refused":1},"daily_key":null,"daily_tenant":100000}}"#,
+        r#"{"take":{"client":{"tenant_id":"ten_a","id":"usr_1"},"class":"default","limit":100,"want":4,"report":{"settled":[{"lease":7,"uses":[[120,2]]}],"refused":1},"daily_key":null,"daily_tenant":100000}}"#,
         r#"{"used":{"tenant_id":"ten_a","client":"usr_1","day":"2026-01-31T00:00:00.000Z","used":12,"quota":100000}}"#,
         r#""look""#,
         r#""lift""#,

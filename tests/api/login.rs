@@ -821,3 +821,140 @@ fn the_public_keys_are_there_for_anyone() {
     let app = TestApp::with_vars(|vars| vars.remove("SIGNING_KEY"));
     refused(&app.get(JWKS).send(), 503, "not_configured");
 }
+
+// ---- lockout ----
+
+/// What a client can see of a reply.
+fn seen(reply: &TestReply) -> (u16, Value, Vec<(String, String)>) {
+    let mut body = reply.json.clone();
+    body["request_id"] = Value::Null;
+    let mut headers: Vec<_> = reply.headers.clone().into_iter().collect();
+    headers.retain(|(name, _)| name != "x-request-id");
+    headers.sort();
+    (reply.status, body, headers)
+}
+
+fn fail_login(app: &TestApp, username: &str, times: usize) -> TestReply {
+    (0..times).map(|_| try_login(app, username, "not the password")).last().unwrap()
+}
+
+#[test]
+fn five_failures_lock_an_account_for_a_quarter_of_an_hour() {
+    let app = TestApp::new();
+    add_user(&app, "ada", Role::Viewer);
+    let session = login(&app, "ada", PASSWORD);
+    let wrong = fail_login(&app, "ada", 4);
+    login(&app, "ada", PASSWORD);
+    // A success forgives what was before it.
+    fail_login(&app, "ada", 4);
+    login(&app, "ada", PASSWORD);
+    fail_login(&app, "ada", 5);
+    let locked = try_login(&app, "ada", PASSWORD);
+    assert_eq!(seen(&locked), seen(&wrong), "the right password reads like a wrong one");
+    assert_eq!(seen(&locked), seen(&try_login(&app, "nobody", PASSWORD)));
+    assert_eq!(seen(&locked), seen(&try_login(&app, "ada@example.org", PASSWORD)));
+    // The owner's good session goes on.
+    assert_eq!(me(&app, &session.access).status, 200);
+    let session = tokens(&try_refresh(&app, &session.refresh));
+    // Nobody else is locked.
+    admin(&app);
+    // Trying on does not make it longer.
+    advance(&app, 14 * MINUTE_MS);
+    fail_login(&app, "ada", 6);
+    advance(&app, MINUTE_MS - 1);
+    refused(&try_login(&app, "ada", PASSWORD), 401, "invalid_credentials");
+    advance(&app, 1);
+    login(&app, "ada", PASSWORD);
+    assert_eq!(me(&app, &tokens(&try_refresh(&app, &session.refresh)).access).status, 200);
+}
+
+#[test]
+fn an_admin_sees_who_is_locked() {
+    let app = TestApp::new();
+    let id = add_user(&app, "ada", Role::Viewer);
+    fail_login(&app, "ada", 7);
+    let locked = events(&app).into_iter().filter(|event| event == "login.locked").count();
+    assert_eq!(locked, 1, "one line a lock");
+    let token = admin(&app).access;
+    let users = app.get(USERS).bearer(&token).send().expect(200);
+    let ada = users["users"].as_array().unwrap().iter().find(|user| user["id"] == id).unwrap();
+    assert_eq!(ada["locked_until"], now(&app).plus_ms(15 * MINUTE_MS).to_rfc3339());
+    let activity = app.get("/api/v1/orchestration/activity").bearer(&token).send().expect(200);
+    let line =
+        activity["activity"].as_array().unwrap().iter().find(|l| l["event"] == "login.locked");
+    assert_eq!(
+        (&line.unwrap()["subject"], &line.unwrap()["status"]),
+        (&json!(id), &json!("refused"))
+    );
+}
+
+#[test]
+fn failures_count_for_an_hour() {
+    let app = TestApp::new();
+    add_user(&app, "ada", Role::Viewer);
+    for _ in 0..8 {
+        fail_login(&app, "ada", 1);
+        advance(&app, 15 * MINUTE_MS);
+    }
+    login(&app, "ada", PASSWORD);
+    // Locked, over, and four more: not locked again by what led to the first.
+    fail_login(&app, "ada", 5);
+    advance(&app, 15 * MINUTE_MS);
+    fail_login(&app, "ada", 4);
+    login(&app, "ada", PASSWORD);
+}
+
+#[test]
+fn a_login_that_fails_takes_the_same_work_whoever_it_is_for() {
+    let app = TestApp::new();
+    add_user(&app, "ada", Role::Viewer);
+    add_user(&app, "eve", Role::Viewer);
+    fail_login(&app, "eve", 5);
+    let statements = |username: &str, password: &str| {
+        let before = app.platform.database.statements_run();
+        refused(&try_login(&app, username, password), 401, "invalid_credentials");
+        app.platform.database.statements_run() - before
+    };
+    let wrong = statements("ada", "not the password");
+    assert_eq!(statements("nobody", "not the password"), wrong);
+    assert_eq!(statements("eve", PASSWORD), wrong, "locked, and the right password");
+}
+
+#[test]
+fn a_stolen_token_buys_no_more_guesses() {
+    let app = TestApp::new();
+    add_user(&app, "ada", Role::Viewer);
+    let stolen = login(&app, "ada", PASSWORD);
+    for _ in 0..5 {
+        let guess =
+            change_password(&app, &stolen.access, "a guess of theirs", "the thief's own one");
+        refused(&guess, 422, "validation_failed");
+    }
+    let right = change_password(&app, &stolen.access, PASSWORD, "the thief's own one");
+    refused(&right, 422, "validation_failed");
+    refused(&try_login(&app, "ada", PASSWORD), 401, "invalid_credentials");
+    advance(&app, 15 * MINUTE_MS);
+    login(&app, "ada", PASSWORD);
+}
+
+#[test]
+fn a_lock_that_falls_while_a_login_is_looked_at_holds() {
+    let app = TestApp::new();
+    let id = add_user(&app, "ada", Role::Viewer);
+    let user = ready(users::find(&app.platform.database, TENANT, &id)).unwrap().unwrap();
+    fail_login(&app, "ada", 5);
+    let started = ready(refresh_tokens::start(
+        &app.platform.database,
+        &app.platform.random,
+        now(&app),
+        &refresh_tokens::Login {
+            tenant_id: TENANT,
+            user_id: &id,
+            password_hash: &user.password_hash,
+            family_id: "fam_1",
+            token_hash: "h",
+            client_hash: "c",
+        },
+    ));
+    assert!(!started.unwrap());
+}

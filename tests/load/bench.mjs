@@ -23,6 +23,9 @@ const INGEST_SPAN_MS = 10_000;
 
 const CONSTANT = "JS, constant reply";
 const LOGGING = "JS, constant reply and log line";
+const LIMITED = "GET /health, limits on";
+const UNLIMITED = "GET /health, limits off";
+const MIN_LIMITED_SHARE = 0.9;
 const DECISION = {
   context: {
     estimated_cost: 100000, expected_revenue: 350000, estimated_days: 90, technical_complexity: 3,
@@ -31,11 +34,13 @@ const DECISION = {
 };
 
 let api;
+let unlimited;
 let constant;
 let logging;
 try {
   const facts = machine();
   api = await startApi();
+  unlimited = await startApi({ limits: false });
   const example = await exampleReply();
   constant = await startConstant({ headers: example.headers, body: example.body });
   logging = await startConstant(example);
@@ -53,28 +58,29 @@ try {
       results.get(target.name).push({ ...run, cpuMs: target.server.cpuMs() - before });
     }
   }
-  report(results, facts, example);
+  report(results, facts, example, await crowd());
 } catch (error) {
   console.error(`\nThe benchmark failed: ${error.message}`);
   process.exitCode = 1;
 } finally {
-  await Promise.allSettled([api, constant, logging].map((server) => server?.close()));
+  await Promise.allSettled([api, unlimited, constant, logging].map((server) => server?.close()));
 }
 
 /** What the constant Workers answer, and log: just what /health without a token does, headers included. */
 async function exampleReply() {
-  const response = await fetch(`${api.url}${BASE}/health`);
+  const response = await fetch(`${unlimited.url}${BASE}/health`);
   const headers = Object.fromEntries(response.headers);
   delete headers["content-length"]; // the runtime's own
   delete headers.date;
   const body = await response.text();
   const deadline = Date.now() + 5_000;
-  while (api.lastLine() === undefined && Date.now() < deadline) await sleep(20);
-  return { headers, body, line: api.lastLine() };
+  while (unlimited.lastLine() === undefined && Date.now() < deadline) await sleep(20);
+  return { headers, body, line: unlimited.lastLine() };
 }
 
 function listTargets() {
   const token = { authorization: `Bearer ${api.token}` };
+  const withoutLimits = { server: unlimited, urls: [`${unlimited.url}${BASE}/health`], headers: { authorization: `Bearer ${unlimited.token}` } };
   const route = (name, path, more = {}) => ({ name, server: api, urls: [api.url + BASE + path], headers: token, ...more });
   const post = (name, path, body) => {
     const headers = { ...token, "content-type": "application/json" };
@@ -83,8 +89,10 @@ function listTargets() {
   return [
     { name: CONSTANT, server: constant, urls: [`${constant.url}/`] },
     { name: LOGGING, server: logging, urls: [`${logging.url}/`] },
-    route("GET /health, no token", "/health", { headers: {} }),
-    route("GET /health", "/health"),
+    // Without a token every request counts against its address, whose limit nobody can raise.
+    { name: "GET /health, no token, limits off", ...withoutLimits, headers: {} },
+    { name: UNLIMITED, ...withoutLimits },
+    route(LIMITED, "/health"),
     route("GET /partnerships", "/partnerships"),
     route("GET /metrics", "/metrics"),
     post("POST /decisions", "/decisions", DECISION),
@@ -92,7 +100,33 @@ function listTargets() {
   ];
 }
 
-function report(results, facts, example) {
+/** Ten thousand clients, each an address of its own, in one isolate: what that does to its memory. */
+async function crowd() {
+  const clients = 10_000;
+  const memory = async () => (await get(api.url, `${BASE}/status`, api.token)).resource_usage.wasm_memory_bytes;
+  const visit = async (from, to) => {
+    for (let i = from; i < to; i += CONNECTIONS) {
+      const batch = Array.from({ length: Math.min(CONNECTIONS, to - i) }, (_, k) => i + k);
+      await Promise.all(batch.map(async (n) => {
+        const response = await fetch(`${api.url}${BASE}/health`, { headers: { "cf-connecting-ip": `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}` } });
+        await response.arrayBuffer();
+        if (response.status !== 200) throw new Error(`client ${n}: ${response.status}`);
+      }));
+    }
+  };
+  const before = await memory();
+  await visit(0, clients);
+  const after = await memory();
+  await visit(clients, 2 * clients);
+  const twice = await memory();
+  const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  return [
+    `Memory of the isolate (WebAssembly): ${mib(before)} before, ${mib(after)} after ${integer(clients)} distinct clients, ${mib(twice)} after ${integer(2 * clients)};`,
+    "it remembers the last 4,096 of them.",
+  ];
+}
+
+function report(results, facts, example, memory) {
   const described = [...results].map(([name, runs]) => {
     const all = together(runs);
     const cpu = runs.every(({ cpuMs }) => Number.isFinite(cpuMs)) ? runs.reduce((sum, { cpuMs }) => sum + cpuMs, 0) : NaN;
@@ -121,6 +155,9 @@ function report(results, facts, example) {
     "second. \"to JS\" and \"to JS+log\" are ratios of requests/s; CPU is that of the runtime for one request.",
     "",
     table(head, rows),
+    "",
+    `Rate limits: GET /health reaches ${(rate(LIMITED) / rate(UNLIMITED)).toFixed(2)} of its throughput without them (at least ${MIN_LIMITED_SHARE} wanted).`,
+    ...memory,
   ].join("\n");
   publish("latest.txt", text);
 
