@@ -47,11 +47,11 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets signing-key demo bench bench-contract test fmt fmt-check clippy unused \
+.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract test fmt fmt-check clippy unused \
 	generate check-generated test-native test-tools test-worker size deploy clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ---- tools -------------------------------------------------------------------------------------
 
@@ -110,6 +110,10 @@ secrets: setup ## make .dev.vars (local secrets) when there is none
 
 signing-key: setup ## print a fresh signing key for production
 	@node tools/signing-key.mjs
+
+# ENVIRONMENT and NOW, where given to make, are in the script's environment.
+rotate-signing-key: setup ## a fresh signing key for .dev.vars, or with ENVIRONMENT=production for the deployed Worker
+	@node tools/rotate-signing-key.mjs
 
 demo: build ## show the API at work
 	node tools/demo.mjs

@@ -24,7 +24,8 @@ const CONFIGURATION = ["wrangler.toml", "build", "migrations", "assets"];
 
 export const ADMIN = { username: "admin", password: "password of the tests only" };
 
-const VARS = { ENVIRONMENT: "development" };
+// (A rotation changes the slot in wrangler.toml; the keys here are those of the tests.)
+const VARS = { ENVIRONMENT: "development", SIGNING_KEY_ACTIVE: "1" };
 const SIGNING_SEED = Buffer.alloc(32, 7);
 const SECRETS = {
   SIGNING_KEY: `dev:${SIGNING_SEED.toString("base64url")}`,
