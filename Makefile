@@ -4,6 +4,7 @@
 # package-lock.json (Node, wrangler, wasm-opt, esbuild).
 WORKER_BUILD_VERSION := 0.8.7
 MACHETE_VERSION      := 0.9.2
+DENY_VERSION         := 0.20.2
 OHA_VERSION          := 1.16.0
 # The wasm-bindgen tool must be of exactly the version the crate was compiled with, so the lock file says it.
 WASM_BINDGEN_VERSION := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
@@ -15,6 +16,7 @@ TOOLS        := $(abspath $(TOOLS_DIR))
 WORKER_BUILD := $(TOOLS)/worker-build-$(WORKER_BUILD_VERSION)/bin/worker-build
 WASM_BINDGEN := $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)/bin/wasm-bindgen
 MACHETE      := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
+DENY         := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
 
 # Named after the lock file's content: `npm ci` runs once for each content, whatever the file times say.
@@ -47,15 +49,15 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets signing-key demo bench bench-contract test fmt fmt-check clippy unused \
-	generate check-generated test-native test-tools test-worker size deploy clean distclean
+.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract test fmt fmt-check clippy unused deny \
+	generate check-generated test-native test-tools test-worker size audit deploy clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ---- tools -------------------------------------------------------------------------------------
 
-setup: rust-target $(NPM_STAMP) $(WORKER_BUILD) $(WASM_BINDGEN) $(MACHETE) ## install the tools (once per version)
+setup: rust-target $(NPM_STAMP) $(WORKER_BUILD) $(WASM_BINDGEN) $(MACHETE) $(DENY) ## install the tools (once per version)
 
 # rustup may be set not to install what rust-toolchain.toml names, so the target is asked for by name.
 rust-target:
@@ -80,6 +82,11 @@ $(WASM_BINDGEN):
 
 $(MACHETE):
 	cargo install cargo-machete --version $(MACHETE_VERSION) --root $(TOOLS)/cargo-machete-$(MACHETE_VERSION)
+
+# --debug and no debug information: its release profile optimises across all its crates for three minutes of processor
+# time, this takes one, and our tree is checked in a second either way.
+$(DENY):
+	CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version $(DENY_VERSION) --debug --root $(TOOLS)/cargo-deny-$(DENY_VERSION)
 
 # The load tool, installed by the first `make bench`. With --locked: newer versions of what it uses ask for a newer compiler.
 $(OHA):
@@ -111,6 +118,10 @@ secrets: setup ## make .dev.vars (local secrets) when there is none
 signing-key: setup ## print a fresh signing key for production
 	@node tools/signing-key.mjs
 
+# ENVIRONMENT and NOW, where given to make, are in the script's environment.
+rotate-signing-key: setup ## a fresh signing key for .dev.vars, or with ENVIRONMENT=production for the deployed Worker
+	@node tools/rotate-signing-key.mjs
+
 demo: build ## show the API at work
 	node tools/demo.mjs
 
@@ -122,7 +133,7 @@ bench-contract: build $(OHA) ## the contract's load (CONTRACT_SECONDS=300 for al
 
 ## ---- gates -------------------------------------------------------------------------------------
 
-test: setup fmt-check clippy unused check-generated test-native build size test-tools test-worker ## every gate and test, as CI runs it
+test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker ## every gate and test, as CI runs it
 	@echo "All gates and tests passed."
 
 fmt: ## format the code
@@ -137,6 +148,9 @@ clippy: rust-target ## lint host and wasm code, warnings are errors
 
 unused: $(MACHETE) ## dependencies that nothing uses
 	$(MACHETE) --skip-target-dir
+
+deny: $(DENY) ## licenses, duplicates and sources of the dependencies, as deny.toml allows them
+	$(DENY) $(LOCKED) check -D warnings bans licenses sources
 
 # Twice: /docs/endpoints and the readiness check quote what is compiled in, so a change settles in the second run.
 generate: ## write the generated files
@@ -157,6 +171,11 @@ test-worker: build ## tests on the real runtime (workerd)
 
 size: build ## what a deploy would upload; 1 MB gzipped or more is an error
 	@node tools/size.mjs
+
+## ---- not a gate: its answer changes without a change here ------------------------------------
+
+audit: $(DENY) $(NPM_STAMP) ## ask the advisory databases about the dependencies ("Error 3": one did not answer)
+	@CARGO_DENY=$(DENY) node tools/audit.mjs
 
 ## ---- deploy and clean up -----------------------------------------------------------------------
 

@@ -24,7 +24,9 @@ pub struct Config {
     /// `None` where the variable is missing or cannot be read; the reason is
     /// in `defects`.
     pub signing_key: Option<SecretText>,
-    pub signing_key_previous: Option<SecretText>,
+    pub signing_key_2: Option<SecretText>,
+    /// The slot that signs, as it was written: what reads the keys judges it.
+    pub signing_key_active: String,
     pub bootstrap_username: Option<SecretText>,
     pub bootstrap_password: Option<SecretText>,
 }
@@ -67,7 +69,8 @@ impl Config {
             rate_limiting: text("RATE_LIMITING").as_deref() != Some("off")
                 || text("ENVIRONMENT").as_deref() != Some("development"),
             signing_key: secret("SIGNING_KEY"),
-            signing_key_previous: secret("SIGNING_KEY_PREVIOUS"),
+            signing_key_2: secret("SIGNING_KEY_2"),
+            signing_key_active: text("SIGNING_KEY_ACTIVE").unwrap_or_else(|| "1".to_owned()),
             bootstrap_username: secret("BOOTSTRAP_ADMIN_USERNAME"),
             bootstrap_password: secret("BOOTSTRAP_ADMIN_PASSWORD"),
         }

@@ -1,13 +1,12 @@
 // From a Cloudflare account to a running Worker: `make deploy`. Each step looks first and skips what is
 // there, so the script can be run again after a failure and for every later release.
 // What it does with wrangler, a person can do by hand: README, "Deployment".
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { newPassword, newSigningKey } from "./keys.mjs";
+import { ACTIVE, SLOTS, activeSlot, newPassword, newSigningKey } from "./keys.mjs";
+import { CONFIG, Stop, checkAccount, done, failed, orStop, step, wrangler } from "./wrangler.mjs";
 
-const CONFIG = "wrangler.toml";
 const WORKER = "devskyy-orchestration";
 const DATABASE = "devskyy";
 const NAMESPACE = "devskyy-orchestration-kv";
@@ -15,9 +14,7 @@ const NAMESPACE = "devskyy-orchestration-kv";
 const NO_DATABASE_ID = "00000000-0000-0000-0000-000000000000";
 const NO_NAMESPACE_ID = "00000000000000000000000000000000";
 
-class Stop extends Error {}
-
-try {
+await orStop(() => {
   checkAccount();
   createDatabase();
   createNamespace();
@@ -26,27 +23,7 @@ try {
   const secrets = missingSecrets();
   const url = deployWith(secrets);
   sayHowToLogIn(url, secrets);
-} catch (error) {
-  if (!(error instanceof Stop)) throw error;
-  console.error(`\n${error.message}`);
-  process.exitCode = 1;
-}
-
-function checkAccount() {
-  step("Account");
-  const whoami = wrangler(["whoami", "--json"], { mayFail: true });
-  if (whoami.status !== 0) {
-    if (!/"loggedIn":\s*false/.test(whoami.stdout)) failed(whoami, ["whoami"]);
-    throw new Stop("Not logged in to Cloudflare. Run `npx wrangler login`, or set CLOUDFLARE_API_TOKEN, and try again.");
-  }
-  const { accounts = [] } = JSON.parse(whoami.stdout);
-  const isChosen = process.env.CLOUDFLARE_ACCOUNT_ID || /^account_id\s*=/m.test(readFileSync(CONFIG, "utf8"));
-  if (accounts.length > 1 && !isChosen) {
-    const list = accounts.map(({ id, name }) => `  ${id}  ${name}`).join("\n");
-    throw new Stop(`This login has several accounts:\n${list}\nSet CLOUDFLARE_ACCOUNT_ID to one of them and try again.`);
-  }
-  done("logged in");
-}
+});
 
 function createDatabase() {
   step("D1 database");
@@ -76,26 +53,39 @@ function missingSecrets() {
   step("Secrets");
   const list = wrangler(["secret", "list", "--format", "json"], { mayFail: true });
   // A Worker that does not exist yet has no list.
-  if (list.status !== 0 && !/not found|does not exist/i.test(list.stdout + list.stderr)) failed(list);
+  if (list.status !== 0 && !/not found|does not exist/i.test(list.stdout + list.stderr)) failed(list, ["secret", "list"]);
   const present = list.status === 0 ? JSON.parse(list.stdout).map(({ name }) => name) : [];
 
-  if (present.includes("SIGNING_KEY")) {
+  const signing = SLOTS[slotThatSigns()];
+  if (present.includes(signing)) {
     // The first administrator's secrets matter only until he has been created and may be deleted after
     // that, so a Worker that is set up does not get them anew: a login printed now would not work.
-    done("SIGNING_KEY is there");
+    done(`${signing} is there`);
     if (!present.includes("BOOTSTRAP_ADMIN_PASSWORD")) {
       console.log("  No first administrator is set. If nobody can log in yet: `npx wrangler secret put` BOOTSTRAP_ADMIN_USERNAME and BOOTSTRAP_ADMIN_PASSWORD.");
     }
     return {};
   }
+  const others = Object.values(SLOTS).filter((name) => present.includes(name));
+  if (others.length > 0) {
+    // A fresh key made here would sign at once, before anybody who keeps our public keys can know it.
+    throw new Stop(`${CONFIG} has slot ${slotThatSigns()} sign, but the Worker has ${others.join()} and no ${signing}.
+Set ${ACTIVE} in ${CONFIG} to the slot that has a key, or put one there: node tools/signing-key.mjs | npx wrangler secret put ${signing}`);
+  }
   const candidates = {
-    SIGNING_KEY: () => newSigningKey("ed25519"),
+    [signing]: () => newSigningKey("ed25519"),
     BOOTSTRAP_ADMIN_USERNAME: () => process.env.BOOTSTRAP_ADMIN_USERNAME || "admin",
     BOOTSTRAP_ADMIN_PASSWORD: () => process.env.BOOTSTRAP_ADMIN_PASSWORD || newPassword(),
   };
   const missing = Object.entries(candidates).filter(([name]) => !present.includes(name));
   done(`made ${missing.map(([name]) => name).join(", ")}`);
   return Object.fromEntries(missing.map(([name, make]) => [name, make()]));
+}
+
+function slotThatSigns() {
+  const slot = activeSlot(readFileSync(CONFIG, "utf8")) ?? "1";
+  if (!(slot in SLOTS)) throw new Stop(`${ACTIVE} in ${CONFIG} must be "1" or "2".`);
+  return slot;
 }
 
 /** Deploys with the secrets in the same upload, so that no version runs without them. Returns the Worker's URL. */
@@ -127,31 +117,4 @@ function sayHowToLogIn(url, { BOOTSTRAP_ADMIN_USERNAME: username, BOOTSTRAP_ADMI
 First administrator: ${username} / ${password}
 Keep the password now: it is shown this once and cannot be read back from Cloudflare.
   curl ${url}/api/v1/auth/login -H 'content-type: application/json' -d '${login}'`);
-}
-
-// ---- running wrangler ----------------------------------------------------------------------------
-
-/** `show`: on the user's own terminal, where wrangler may also ask something. Otherwise the output is ours to read. */
-function wrangler(args, { show = false, mayFail = false, env = {} } = {}) {
-  const result = spawnSync("wrangler", args, {
-    stdio: show ? "inherit" : ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...env },
-    encoding: "utf8",
-  });
-  if (result.error) throw new Stop(`Cannot start wrangler (${result.error.message}). Use \`make deploy\`.`);
-  if (result.status !== 0 && !mayFail) failed(result, args);
-  return result;
-}
-
-function failed({ stdout, stderr }, args = ["secret", "list"]) {
-  const command = args.join(" ").replace(/ --.*/, ""); // without options: one is the path of a file that is gone
-  throw new Stop(`\`wrangler ${command}\` failed; run \`make deploy\` again once that is solved.\n${stdout ?? ""}${stderr ?? ""}`);
-}
-
-function step(name) {
-  console.log(`\n${name}`);
-}
-
-function done(text) {
-  console.log(`  ${text}`);
 }

@@ -7,6 +7,7 @@ const username = "admin";
 const password = newPassword();
 const vars = {
   SIGNING_KEY: newSigningKey("dev"),
+  SIGNING_KEY_ACTIVE: "1", // its own: the slot in wrangler.toml is that of production
   BOOTSTRAP_ADMIN_USERNAME: username,
   BOOTSTRAP_ADMIN_PASSWORD: password,
   ENVIRONMENT: "development",

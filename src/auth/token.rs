@@ -1,9 +1,12 @@
 //! Access tokens: JWTs signed with Ed25519 (RFC 8725, RFC 9068), and the
 //! chain of refresh tokens.
 //!
-//! Two keys may be live: the current one signs, the previous one verifies
-//! until the last token it signed has expired. Nothing else is trusted: a
-//! token names its key by `kid` and brings none along.
+//! Two slots hold keys. The active one signs; the other verifies too, so that
+//! a new key can be published before it signs and an old one is good until the
+//! last token it signed has expired. A secret cannot be read back from the
+//! platform: a rotation fills the slot that does not sign and then switches,
+//! and no key ever has to move. Nothing else is trusted: a token names its key
+//! by `kid` and brings none along.
 
 use super::caller::{Caller, InvalidToken, Principal};
 use super::permission::Role;
@@ -34,8 +37,10 @@ const ISSUER: &str = "devskyy-orchestration";
 const AUDIENCE: &str = "devskyy-orchestration-api";
 const TYPE: &str = "at+jwt";
 
+/// The variables of the slots, and the one that says which of them signs.
 const SIGNING_KEY: &str = "SIGNING_KEY";
-const SIGNING_KEY_PREVIOUS: &str = "SIGNING_KEY_PREVIOUS";
+const SIGNING_KEY_2: &str = "SIGNING_KEY_2";
+const SIGNING_KEY_ACTIVE: &str = "SIGNING_KEY_ACTIVE";
 
 /// A key made for a developer's machine. Readiness reports it.
 const DEVELOPMENT_PREFIX: &str = "dev:";
@@ -47,17 +52,29 @@ const REFRESH_KEY_LABEL: &[u8] = b"devskyy-orchestration/refresh-successor/v1";
 /// What is wrong with the configured keys. Names variables, never a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysDefect {
-    Missing,
-    Malformed { which: &'static str },
+    /// `SIGNING_KEY_ACTIVE` names no slot.
+    UnknownSlot,
+    /// The active slot is empty.
+    Missing {
+        which: &'static str,
+    },
+    Malformed {
+        which: &'static str,
+    },
 }
 
 impl std::fmt::Display for KeysDefect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Missing => write!(
+            Self::UnknownSlot => write!(
                 f,
-                "the secret {SIGNING_KEY} is not set; set it to {PREFIX} followed by \
-                 32 random bytes in base64url"
+                "the variable {SIGNING_KEY_ACTIVE} must be 1 (the secret {SIGNING_KEY} signs) or \
+                 2 ({SIGNING_KEY_2} does)"
+            ),
+            Self::Missing { which } => write!(
+                f,
+                "the secret {which} is not set, though {SIGNING_KEY_ACTIVE} has it sign; set it to \
+                 {PREFIX} followed by 32 random bytes in base64url"
             ),
             Self::Malformed { which } => write!(
                 f,
@@ -77,9 +94,10 @@ pub struct Grant<'a> {
 
 /// The live keys, parsed once.
 pub struct Keys {
-    current: Key,
-    previous: Option<Key>,
-    development: bool,
+    active: Key,
+    other: Option<Key>,
+    active_slot: u8,
+    development: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -121,28 +139,44 @@ struct Own {
 
 impl Keys {
     pub fn from_config(config: &Config) -> Result<Self, KeysDefect> {
-        let current = config.signing_key.as_ref().ok_or(KeysDefect::Missing)?;
-        let (current, mut development) = parse(current, SIGNING_KEY)?;
-        let mut previous = None;
-        if let Some(text) = &config.signing_key_previous {
-            let (key, is_development) = parse(text, SIGNING_KEY_PREVIOUS)?;
-            development |= is_development;
-            previous = Some(key).filter(|key| key.kid != current.kid);
+        let one = (SIGNING_KEY, &config.signing_key);
+        let two = (SIGNING_KEY_2, &config.signing_key_2);
+        let (active_slot, active, other) = match config.signing_key_active.trim() {
+            "1" => (1, one, two),
+            "2" => (2, two, one),
+            _ => return Err(KeysDefect::UnknownSlot),
+        };
+        let (which, text) = active;
+        let text = text.as_ref().ok_or(KeysDefect::Missing { which })?;
+        let (active, is_development) = parse(text, which)?;
+        let mut development = is_development.then_some(which);
+        let (which, text) = other;
+        let mut other = None;
+        if let Some(text) = text {
+            let (key, is_development) = parse(text, which)?;
+            development = development.or(is_development.then_some(which));
+            // The same key in both slots is one key.
+            other = Some(key).filter(|key| key.kid != active.kid);
         }
-        Ok(Self { current, previous, development })
+        Ok(Self { active, other, active_slot, development })
     }
 
-    /// True where a live key was made for development: whoever knows the
-    /// file it came from can sign tokens.
-    pub fn is_development(&self) -> bool {
+    /// The variable of a live key that was made for development: whoever
+    /// knows the file it came from can sign tokens.
+    pub fn development_key(&self) -> Option<&'static str> {
         self.development
+    }
+
+    /// Which slot signs, 1 or 2.
+    pub fn active_slot(&self) -> u8 {
+        self.active_slot
     }
 
     /// A token of this instant. Its `jti` is a UUIDv7 of the same instant:
     /// `iat` counts whole seconds, and a withdrawal must tell a token issued
     /// right before it from one issued right after.
     pub fn sign(&self, grant: &Grant<'_>, now: Timestamp, random: &[u8; 10]) -> String {
-        let header = Header::empty().with_token_type(TYPE).with_key_id(self.current.kid.as_str());
+        let header = Header::empty().with_token_type(TYPE).with_key_id(self.active.kid.as_str());
         let mut claims = Claims::new(Own {
             iss: ISSUER.to_owned(),
             sub: grant.user_id.to_owned(),
@@ -157,7 +191,7 @@ impl Keys {
         claims.expiration = Some(now.plus_ms(ACCESS_TOKEN_LIFETIME_S * SECOND_MS).to_chrono());
         // Strings and numbers only, so writing JSON cannot fail; were it to,
         // the empty token is valid nowhere.
-        Ed25519.token(&header, &claims, &self.current.pair).unwrap_or_default()
+        Ed25519.token(&header, &claims, &self.active.pair).unwrap_or_default()
     }
 
     /// Checks everything; a [`Caller`] exists only for what passes.
@@ -208,11 +242,11 @@ impl Keys {
     /// presented and of our key, so a client that lost the reply can be given
     /// the same successor again although only hashes are stored.
     pub fn refresh_successor(&self, token: &str) -> String {
-        successor(&self.current, token)
+        successor(&self.active, token)
     }
 
-    /// What [`Keys::refresh_successor`] answered just now: the current key
-    /// first, then the previous one, in case it was rotated in between.
+    /// What [`Keys::refresh_successor`] answered just now: by the active key
+    /// first, then by the other one, in case they were switched in between.
     pub fn refresh_successors(&self, token: &str) -> impl Iterator<Item = String> {
         self.live().map(move |key| successor(key, token))
     }
@@ -225,7 +259,7 @@ impl Keys {
     }
 
     fn live(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.current).chain(self.previous.as_ref())
+        std::iter::once(&self.active).chain(self.other.as_ref())
     }
 }
 
@@ -244,7 +278,7 @@ pub fn refresh_token_hash(token: &str) -> String {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Jwks {
-    /// The signing key first, then the previous one while it is still valid.
+    /// The key that signs first, then that of the other slot if there is one.
     pub keys: Vec<Jwk>,
 }
 
@@ -369,25 +403,31 @@ mod tests {
     const THUMBPRINT: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
     const OTHER_SEED: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-    fn config(current: Option<&str>, previous: Option<&str>) -> Config {
-        let vars = Vars::default();
-        if let Some(current) = current {
-            vars.set(SIGNING_KEY, current);
+    fn config(vars: &[(&str, &str)]) -> Config {
+        let all = Vars::default();
+        for (name, value) in vars {
+            all.set(name, value);
         }
-        if let Some(previous) = previous {
-            vars.set(SIGNING_KEY_PREVIOUS, previous);
-        }
-        Config::from_vars(&vars)
+        Config::from_vars(&all)
     }
 
-    fn keys_of(current: &str, previous: Option<&str>) -> Keys {
-        let previous = previous.map(|seed| format!("ed25519:{seed}"));
-        Keys::from_config(&config(Some(&format!("ed25519:{current}")), previous.as_deref()))
-            .unwrap()
+    /// Keys of these seeds, of which this slot signs.
+    fn slots(one: &str, two: &str, active: &str) -> Keys {
+        let (one, two) = (format!("ed25519:{one}"), format!("ed25519:{two}"));
+        let vars = [(SIGNING_KEY, &*one), (SIGNING_KEY_2, &two), (SIGNING_KEY_ACTIVE, active)];
+        Keys::from_config(&config(&vars)).unwrap()
+    }
+
+    fn keys_of(seed: &str) -> Keys {
+        Keys::from_config(&config(&[(SIGNING_KEY, &format!("ed25519:{seed}"))])).unwrap()
     }
 
     fn keys() -> Keys {
-        keys_of(SEED, None)
+        keys_of(SEED)
+    }
+
+    fn kids(keys: &Keys) -> Vec<String> {
+        keys.jwks().keys.into_iter().map(|key| key.kid).collect()
     }
 
     fn now() -> Timestamp {
@@ -437,7 +477,7 @@ mod tests {
     fn signed(header: &Value, claims: &Value) -> String {
         use ed25519_dalek::Signer;
         let message = unsigned(header, claims);
-        let signature = keys().current.pair.sign(message.as_bytes());
+        let signature = keys().active.pair.sign(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
     }
 
@@ -507,7 +547,7 @@ mod tests {
 
     #[test]
     fn only_a_live_key_counts() {
-        let foreign = keys_of(OTHER_SEED, None).sign(&GRANT, now(), &[7; 10]);
+        let foreign = keys_of(OTHER_SEED).sign(&GRANT, now(), &[7; 10]);
         assert_eq!(refused(&foreign), InvalidToken::UnknownKey);
         // The foreign signature under the name of our key.
         let (_, signature) = foreign.rsplit_once('.').unwrap();
@@ -624,41 +664,79 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_key_verifies_and_no_longer_signs() {
+    fn the_active_slot_signs_and_each_slot_verifies() {
         let old_token = token();
-        let rotated = keys_of(OTHER_SEED, Some(SEED));
-        assert!(rotated.verify(&old_token, now()).is_ok());
+        // First the new key is there, then it signs.
+        let published = slots(SEED, OTHER_SEED, "1");
+        assert_eq!(published.active_slot(), 1);
+        assert_eq!(published.sign(&GRANT, now(), &[7; 10]), old_token);
+        let rotated = slots(SEED, OTHER_SEED, "2");
+        assert_eq!(rotated.active_slot(), 2);
         let new_token = rotated.sign(&GRANT, now(), &[7; 10]);
         assert_eq!(refused(&new_token), InvalidToken::UnknownKey);
-        assert!(rotated.verify(&new_token, now()).is_ok());
-        let kids: Vec<String> = rotated.jwks().keys.into_iter().map(|key| key.kid).collect();
-        assert_eq!(kids.len(), 2);
-        assert_eq!(kids[1], THUMBPRINT);
-        assert_eq!(keys_of(SEED, Some(SEED)).jwks().keys.len(), 1);
+        for keys in [&published, &rotated] {
+            assert!(keys.verify(&old_token, now()).is_ok());
+            assert!(keys.verify(&new_token, now()).is_ok());
+        }
+        let other = kids(&keys_of(OTHER_SEED)).remove(0);
+        assert_eq!(kids(&published), [THUMBPRINT, &other], "the active one first");
+        assert_eq!(kids(&rotated), [&other, THUMBPRINT]);
+        // The next rotation takes the first slot again.
+        assert_eq!(kids(&slots(OTHER_SEED, SEED, "1")), [&other, THUMBPRINT]);
+        assert_eq!(kids(&slots(SEED, SEED, "2")), [THUMBPRINT], "one key in both");
+    }
+
+    #[test]
+    fn the_second_slot_may_be_the_only_one() {
+        let good = format!("ed25519:{SEED}");
+        let vars = [(SIGNING_KEY_2, &*good), (SIGNING_KEY_ACTIVE, " 2 ")];
+        assert_eq!(kids(&Keys::from_config(&config(&vars)).unwrap()), [THUMBPRINT]);
     }
 
     #[test]
     fn a_defect_names_the_variable_and_not_its_value() {
-        assert_eq!(Keys::from_config(&config(None, None)).unwrap_err(), KeysDefect::Missing);
+        let defect = |vars: &[(&str, &str)]| Keys::from_config(&config(vars)).unwrap_err();
         let good = format!("ed25519:{SEED}");
-        for bad in ["secret", SEED, "ed25519:", "ed25519:AAAA", "ed25519:!!!", "hs256:AAAA"] {
-            let defect = Keys::from_config(&config(Some(bad), None)).unwrap_err();
-            assert_eq!(defect, KeysDefect::Malformed { which: "SIGNING_KEY" }, "{bad}");
+        let missing = |which| KeysDefect::Missing { which };
+        assert_eq!(defect(&[]), missing(SIGNING_KEY));
+        assert_eq!(defect(&[(SIGNING_KEY, " ")]), missing(SIGNING_KEY));
+        // The other slot never steps in: that would be signing with a key that was not chosen.
+        assert_eq!(defect(&[(SIGNING_KEY_2, &good)]), missing(SIGNING_KEY));
+        let active = (SIGNING_KEY_ACTIVE, "2");
+        assert_eq!(defect(&[(SIGNING_KEY, &good), active]), missing(SIGNING_KEY_2));
+        for bad in ["0", "3", "12", "one", "SIGNING_KEY_2", &good] {
+            let defect =
+                defect(&[(SIGNING_KEY, &good), (SIGNING_KEY_2, &good), (SIGNING_KEY_ACTIVE, bad)]);
+            assert_eq!(defect, KeysDefect::UnknownSlot, "{bad}");
+            assert!(defect.to_string().contains(SIGNING_KEY_ACTIVE));
             assert!(!defect.to_string().contains(SEED));
-            let defect = Keys::from_config(&config(Some(&good), Some(bad))).unwrap_err();
-            assert_eq!(defect, KeysDefect::Malformed { which: "SIGNING_KEY_PREVIOUS" }, "{bad}");
+        }
+        for bad in ["secret", SEED, "ed25519:", "ed25519:AAAA", "ed25519:!!!", "hs256:AAAA"] {
+            for (slot, other) in [(SIGNING_KEY, SIGNING_KEY_2), (SIGNING_KEY_2, SIGNING_KEY)] {
+                for active in ["1", "2"] {
+                    let defect =
+                        defect(&[(slot, bad), (other, &good), (SIGNING_KEY_ACTIVE, active)]);
+                    assert_eq!(defect, KeysDefect::Malformed { which: slot }, "{bad}, {active}");
+                    assert!(!defect.to_string().contains(SEED));
+                }
+            }
         }
     }
 
     #[test]
     fn a_development_key_is_known_as_one() {
         let (good, dev) = (format!("ed25519:{SEED}"), format!("dev:{OTHER_SEED}"));
-        let development = |current: &str, previous: Option<&str>| {
-            Keys::from_config(&config(Some(current), previous)).unwrap().is_development()
+        let development = |one: &str, two: &str, active: &str| {
+            let vars = [(SIGNING_KEY, one), (SIGNING_KEY_2, two), (SIGNING_KEY_ACTIVE, active)];
+            Keys::from_config(&config(&vars)).unwrap().development_key()
         };
-        assert!(!development(&good, None));
-        assert!(development(&dev, None));
-        assert!(development(&good, Some(&dev)));
+        assert_eq!(development(&good, "", "1"), None);
+        assert_eq!(development(&good, &good, "2"), None);
+        assert_eq!(development(&dev, "", "1"), Some(SIGNING_KEY));
+        for active in ["1", "2"] {
+            assert_eq!(development(&dev, &good, active), Some(SIGNING_KEY));
+            assert_eq!(development(&good, &dev, active), Some(SIGNING_KEY_2));
+        }
     }
 
     #[test]
@@ -676,12 +754,12 @@ mod tests {
         assert_eq!(second.len(), first.len());
         assert_ne!(second, first);
         assert_ne!(second, keys().refresh_successor(&second));
-        assert_ne!(second, keys_of(OTHER_SEED, None).refresh_successor(&first));
+        assert_ne!(second, keys_of(OTHER_SEED).refresh_successor(&first));
         // Pinned: another value would log everybody out whose reply got lost.
         assert_eq!(second, "rt_0NGZElSNqQ1YU4a9DHkO2n8Vj0jc4h7eoslKOWm0Ozg");
         assert_eq!(refresh_token_hash(&second), "WUR4ovpjXhiDNxEKjKAkFdx0HC8ORXSrTTdESGWA_D4");
         let rotated: Vec<String> =
-            keys_of(OTHER_SEED, Some(SEED)).refresh_successors(&first).collect();
+            slots(SEED, OTHER_SEED, "2").refresh_successors(&first).collect();
         assert_eq!(rotated[1], second);
     }
 

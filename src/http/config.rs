@@ -7,7 +7,7 @@ use super::conditional;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::auth::password::{LANES, MEMORY_KIB, PASSES};
-use crate::auth::token::ACCESS_TOKEN_LIFETIME_S;
+use crate::auth::token::{ACCESS_TOKEN_LIFETIME_S, Keys};
 use crate::domain::observation::{MAX_AHEAD_MS, MAX_BATCH_ROWS, RAW_RETENTION_MS};
 use crate::domain::rate_limit::{
     BLOCK_MS, LOGINS_PER_ACCOUNT, LOGINS_PER_ADDRESS, Limits, MAX_DAILY, MAX_LIMIT,
@@ -65,9 +65,12 @@ pub struct SecuritySettingsOut {
     pub access_token_seconds: i64,
     pub refresh_token_seconds: i64,
     pub password_hash: String,
-    /// Whether the secret is set and readable; never its value.
+    /// Whether the key that signs is set and every key is readable; never a value.
     pub signing_key_usable: bool,
-    pub previous_signing_key_present: bool,
+    /// The slot that signs, 1 or 2; null where the keys are not usable.
+    pub active_signing_key_slot: Option<u8>,
+    /// Whether both slots hold a key: the one that does not sign verifies.
+    pub second_signing_key_present: bool,
     pub bootstrap_secrets_present: bool,
     pub loopback_probes_allowed: bool,
     /// False in development only.
@@ -312,7 +315,9 @@ fn render(cx: &Cx, version: Version) -> Reply {
                 refresh_token_seconds: refresh_tokens::LIFETIME_MS / 1_000,
                 password_hash: format!("argon2id m={MEMORY_KIB} KiB t={PASSES} p={LANES}"),
                 signing_key_usable: cx.app.verifier.keys().is_ok(),
-                previous_signing_key_present: config.signing_key_previous.is_some(),
+                active_signing_key_slot: cx.app.verifier.keys().ok().map(Keys::active_slot),
+                second_signing_key_present: config.signing_key.is_some()
+                    && config.signing_key_2.is_some(),
                 bootstrap_secrets_present: config.bootstrap_username.is_some()
                     || config.bootstrap_password.is_some(),
                 loopback_probes_allowed: config.loopback_probes,

@@ -110,13 +110,18 @@ fn not_run(what: &str, error: &Error) -> Finding {
 }
 
 fn signing_key(app: &App) -> Finding {
-    match app.verifier.keys() {
-        Err(defect) => fail(defect.to_string(), "set SIGNING_KEY: make signing-key prints one"),
-        Ok(keys) if keys.is_development() => fail(
-            "SIGNING_KEY is a development key",
-            "set a production SIGNING_KEY: make signing-key prints one",
+    let keys = match app.verifier.keys() {
+        Ok(keys) => keys,
+        Err(defect) => {
+            return fail(defect.to_string(), "put that right: make signing-key prints a fresh key");
+        }
+    };
+    match keys.development_key() {
+        Some(variable) => fail(
+            format!("{variable} is a development key"),
+            "set a production key instead: make signing-key prints one",
         ),
-        Ok(_) => pass("SIGNING_KEY is present and not the development one"),
+        None => pass(format!("slot {} signs, no live key is for development", keys.active_slot())),
     }
 }
 

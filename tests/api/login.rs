@@ -1,6 +1,8 @@
 //! Logging in, staying logged in, logging out; users and the public keys.
 
 use crate::support::{TestApp, TestReply};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use devskyy_orchestration::auth::permission::Role;
 use devskyy_orchestration::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME as ADMIN};
@@ -213,6 +215,8 @@ fn a_missing_or_unfit_secret_is_named_and_nobody_is_let_in() {
     for (variable, value) in [
         ("SIGNING_KEY", None),
         ("SIGNING_KEY", Some("ed25519:c2VjcmV0")),
+        ("SIGNING_KEY_2", Some("ed25519:c2VjcmV0")),
+        ("SIGNING_KEY_ACTIVE", Some("2nd")),
         ("BOOTSTRAP_ADMIN_USERNAME", None),
         ("BOOTSTRAP_ADMIN_USERNAME", Some("not a name")),
         ("BOOTSTRAP_ADMIN_PASSWORD", None),
@@ -566,7 +570,7 @@ fn a_new_password_ends_all_logins() {
 fn a_new_password_needs_the_old_one_and_must_be_good() {
     let app = TestApp::new();
     let token = admin(&app).access;
-    let reply = change_password(&app, &token, "wrong password", "another password");
+    let reply = change_password(&app, &token, "a password of somebody else", "another password");
     refused(&reply, 422, "validation_failed");
     assert_eq!(pointers(&reply), ["#/current_password"]);
     assert_eq!(last_event(&app), "user.password_refused");
@@ -957,4 +961,83 @@ fn a_lock_that_falls_while_a_login_is_looked_at_holds() {
         },
     ));
     assert!(!started.unwrap());
+}
+
+// ---- rotation of the signing key ----
+
+const SECOND_KEY: &str = "ed25519:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// The same world under other keys, as after a deploy.
+fn deploy_with(app: &mut TestApp, vars: &[(&str, &str)]) {
+    for (name, value) in vars {
+        app.platform.vars.set(name, value);
+    }
+    app.world.restart();
+}
+
+fn kids(app: &TestApp) -> Vec<String> {
+    let keys = app.get(JWKS).send().json["keys"].as_array().cloned().unwrap_or_default();
+    keys.iter().map(|key| text(key, "kid")).collect()
+}
+
+fn kid_of(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    text(&serde_json::from_slice(&header).unwrap(), "kid")
+}
+
+#[test]
+fn a_new_key_is_published_signs_and_replaces_the_old_one() {
+    let mut app = TestApp::new();
+    let before = admin(&app);
+    let old = kids(&app);
+    assert_eq!(old, [kid_of(&before.access)]);
+
+    deploy_with(&mut app, &[("SIGNING_KEY_2", SECOND_KEY)]);
+    let published = kids(&app);
+    assert_eq!((published.len(), &published[0]), (2, &old[0]), "the active one first");
+    assert_eq!(kid_of(&admin(&app).access), old[0], "published, and not yet signing");
+
+    deploy_with(&mut app, &[("SIGNING_KEY_ACTIVE", "2")]);
+    assert_eq!(kids(&app), [published[1].clone(), old[0].clone()]);
+    let after = admin(&app);
+    assert_eq!(kid_of(&after.access), published[1]);
+    for token in [&before.access, &after.access] {
+        assert_eq!(me(&app, token).status, 200);
+    }
+
+    // The next rotation writes over the old key.
+    deploy_with(
+        &mut app,
+        &[("SIGNING_KEY", "ed25519:AgECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")],
+    );
+    refused(&me(&app, &before.access), 401, "invalid_token");
+    assert_eq!(me(&app, &after.access).status, 200);
+    assert!(!kids(&app).contains(&old[0]));
+}
+
+#[test]
+fn an_old_token_ends_in_its_own_time_after_a_rotation() {
+    let mut app = TestApp::new();
+    let before = admin(&app);
+    deploy_with(&mut app, &[("SIGNING_KEY_2", SECOND_KEY), ("SIGNING_KEY_ACTIVE", "2")]);
+    advance(&app, 15 * MINUTE_MS - SECOND_MS);
+    assert_eq!(me(&app, &before.access).status, 200);
+    advance(&app, SECOND_MS);
+    refused(&me(&app, &before.access), 401, "invalid_token");
+}
+
+#[test]
+fn a_login_goes_on_over_a_rotation_even_if_a_reply_was_lost() {
+    let mut app = TestApp::new();
+    let before = admin(&app);
+    let unseen = tokens(&try_refresh(&app, &before.refresh));
+    deploy_with(&mut app, &[("SIGNING_KEY_2", SECOND_KEY), ("SIGNING_KEY_ACTIVE", "2")]);
+    // The successor was made with the key that signed then.
+    let again = tokens(&try_refresh(&app, &before.refresh));
+    assert_eq!(again.refresh, unseen.refresh);
+    assert_ne!(kid_of(&again.access), kid_of(&before.access));
+    // From here on with the new one.
+    let next = tokens(&try_refresh(&app, &again.refresh));
+    assert_eq!(tokens(&try_refresh(&app, &again.refresh)).refresh, next.refresh);
+    assert_eq!(me(&app, &next.access).status, 200);
 }

@@ -3,6 +3,7 @@
 // Helpers of tests may panic too; clippy's own allowance covers test functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod canary;
 mod support;
 
 mod bad_input;

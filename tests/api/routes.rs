@@ -1899,11 +1899,11 @@ fn readiness_finds_what_is_wrong() {
             "development",
         ),
         (
-            "a previous key for development",
-            |app| set(app, |vars| vars.set("SIGNING_KEY_PREVIOUS", SIGNING_KEY)),
+            "a second key for development",
+            |app| set(app, |vars| vars.set("SIGNING_KEY_2", SIGNING_KEY)),
             "signing_key",
             "fail",
-            "development",
+            "SIGNING_KEY_2 is a development key",
         ),
         (
             "any origin",
@@ -2094,7 +2094,8 @@ fn config_shows_the_values_in_force_and_no_secret() {
         vars.set("CORS_ALLOWED_ORIGINS", ORIGIN);
         vars.set("CONTROL_TARGETS", "https://one.example.org/,https://two.example.org/");
         vars.set("SIGNING_KEY", PRODUCTION_KEY);
-        vars.set("SIGNING_KEY_PREVIOUS", SIGNING_KEY);
+        vars.set("SIGNING_KEY_2", SIGNING_KEY);
+        vars.set("SIGNING_KEY_ACTIVE", "2");
         vars.set("BOOTSTRAP_ADMIN_PASSWORD", "canary of the bootstrap");
     });
     app.tick();
@@ -2116,7 +2117,8 @@ fn config_shows_the_values_in_force_and_no_secret() {
     assert_eq!(security["access_token_seconds"], 900);
     assert_eq!(security["refresh_token_seconds"], 7 * 24 * 3_600);
     assert_eq!(security["signing_key_usable"], true);
-    assert_eq!(security["previous_signing_key_present"], true);
+    assert_eq!(security["active_signing_key_slot"], 2);
+    assert_eq!(security["second_signing_key_present"], true);
     assert_eq!(security["bootstrap_secrets_present"], true);
     let orchestration = &configuration["orchestration_settings"];
     assert_eq!(orchestration["metrics_window_ms"], 24 * 3_600_000);

@@ -1,5 +1,6 @@
 //! A world per test, and requests that read like prose.
 
+use crate::canary::Canary;
 use devskyy_orchestration::auth::permission::Role;
 use devskyy_orchestration::auth::token::Grant;
 use devskyy_orchestration::domain::id::IdKind;
@@ -24,6 +25,20 @@ pub const API: &str = "/api/v1/orchestration";
 pub struct TestApp {
     pub world: World,
     pub platform: Platform,
+    canary: Canary,
+}
+
+/// No test passes whose application said what none may say.
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let secrets = ["SIGNING_KEY", "SIGNING_KEY_2", "BOOTSTRAP_ADMIN_PASSWORD"];
+        let known = secrets.map(|name| self.platform.vars.get(name));
+        let found = self.canary.found(&known, &self.platform.log.lines());
+        assert!(found.is_empty(), "{found:#?}");
+    }
 }
 
 impl TestApp {
@@ -31,7 +46,7 @@ impl TestApp {
     /// clock stands still, so every test would have one minute's requests.
     pub fn new() -> Self {
         let world = World::new(Timestamp::parse(NOW).unwrap()).unwrap();
-        let mut app = Self { platform: world.platform.clone(), world };
+        let mut app = Self { platform: world.platform.clone(), world, canary: Canary::default() };
         app.platform.vars.set("RATE_LIMITING", "off");
         app.world.restart();
         app
@@ -241,15 +256,19 @@ impl TestRequest<'_> {
     }
 
     pub fn send(self) -> TestReply {
+        let (method, path) = (self.request.method.to_string(), self.request.path.clone());
+        self.app.canary.sent(&self.request);
         let reply = self.app.world.send(self.request);
         let constant = reply.constant.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         let own = reply.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone()));
-        TestReply {
+        let reply = TestReply {
             status: reply.status.as_u16(),
             headers: constant.chain(own).collect(),
             json: serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
             text: String::from_utf8_lossy(&reply.body).into_owned(),
-        }
+        };
+        self.app.canary.answered(&method, &path, &reply);
+        reply
     }
 }
 

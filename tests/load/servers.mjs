@@ -37,6 +37,7 @@ export async function startApi({ limits = true } = {}) {
       RATE_LIMITING: limits ? "on" : "off",
       PUBLIC_HEALTH: "true",
       CONTROL_TARGETS: outside.names.map(outside.url).join(),
+      SIGNING_KEY_ACTIVE: "1",
       SIGNING_KEY: `dev:${Buffer.alloc(32, 7).toString("base64url")}`,
       BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
       BOOTSTRAP_ADMIN_PASSWORD: ADMIN.password,

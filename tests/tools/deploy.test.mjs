@@ -148,6 +148,26 @@ test("an administrator removed on purpose does not come back", () => {
   assert.match(run.stdout, /No first administrator is set/);
 });
 
+test("the secret made is that of the slot that signs, and one slot's key never stands in for the other's", () => {
+  const second = `${PLACEHOLDERS}SIGNING_KEY_ACTIVE = "2"\n`;
+  const fresh = setUp({}, second);
+  assert.equal(fresh.deploy().status, 0);
+  assert.deepEqual(Object.keys(fresh.account().secrets), ["SIGNING_KEY_2", "BOOTSTRAP_ADMIN_USERNAME", "BOOTSTRAP_ADMIN_PASSWORD"]);
+
+  const rotated = setUp({ secrets: { SIGNING_KEY: "k", SIGNING_KEY_2: "k" } }, second);
+  assert.equal(rotated.deploy().status, 0);
+  assert.deepEqual(Object.keys(rotated.account().secrets), ["SIGNING_KEY", "SIGNING_KEY_2"]);
+
+  const empty = setUp({ secrets: { SIGNING_KEY: "k" } }, second);
+  const run = empty.deploy();
+  assert.equal(run.status, 1);
+  assert.match(run.stderr, /has slot 2 sign, but the Worker has SIGNING_KEY and no SIGNING_KEY_2/);
+  assert.ok(!empty.account().calls.includes("deploy"));
+
+  const unknown = setUp({}, `${PLACEHOLDERS}SIGNING_KEY_ACTIVE = "3"\n`);
+  assert.match(unknown.deploy().stderr, /must be "1" or "2"/);
+});
+
 test("the first administrator's name and password can be given", () => {
   const world = setUp();
   const run = world.deploy({ BOOTSTRAP_ADMIN_USERNAME: "ada", BOOTSTRAP_ADMIN_PASSWORD: "it's a long one" });
@@ -178,6 +198,7 @@ test("wrangler.toml still has the placeholders that the script looks for, or rea
   const toml = readFileSync(join(PROJECT, "wrangler.toml"), "utf8");
   assert.match(toml, /^database_id = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"$/m);
   assert.match(toml, /^id = "[0-9a-f]{32}"$/m);
+  assert.match(toml, /^SIGNING_KEY_ACTIVE = "[12]"$/m);
   assert.match(toml, /^name = "devskyy-orchestration"$/m);
   assert.match(toml, /^database_name = "devskyy"$/m);
 });

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { Canary } from "./canary.mjs";
 
 // Without this the runtime asks the network for a sample `request.cf` at every start. Read when wrangler starts a server.
 process.env.CLOUDFLARE_CF_FETCH_ENABLED = "false";
@@ -24,14 +25,23 @@ const CONFIGURATION = ["wrangler.toml", "build", "migrations", "assets"];
 
 export const ADMIN = { username: "admin", password: "password of the tests only" };
 
-// Without rate limits: a file of tests is one client that sends hundreds of requests. tests/worker/limits.test.mjs has them on.
-const VARS = { ENVIRONMENT: "development", RATE_LIMITING: "off" };
+// Without rate limits: a file of tests is one client that sends hundreds of requests; limits.test.mjs has them on.
+// (A rotation changes the slot in wrangler.toml; the keys here are those of the tests.)
+const VARS = { ENVIRONMENT: "development", RATE_LIMITING: "off", SIGNING_KEY_ACTIVE: "1" };
 const SIGNING_SEED = Buffer.alloc(32, 7);
 const SECRETS = {
   SIGNING_KEY: `dev:${SIGNING_SEED.toString("base64url")}`,
   BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
   BOOTSTRAP_ADMIN_PASSWORD: ADMIN.password,
 };
+
+// Told when the process ends, and not by an exception of close(): what a test has to close after it would stay open.
+const leaks = [];
+process.on("exit", () => {
+  if (leaks.length === 0) return;
+  console.error(`What no reply and no log line may hold (tests/canaries.json):\n${leaks.join("\n")}`);
+  process.exitCode = 1;
+});
 
 /**
  * @param options.vars      [vars] of wrangler.toml to override
@@ -46,18 +56,20 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
   const folder = mkdtempSync(join(tmpdir(), "worker-test-"));
   for (const name of CONFIGURATION) symlinkSync(join(PROJECT, name), join(folder, name));
 
+  const allSecrets = withoutUndefined({ ...SECRETS, ...secrets });
   const server = createTestHarness({
-    workers: [
-      {
-        configPath: join(folder, "wrangler.toml"),
-        vars: { ...VARS, ...vars },
-        secrets: withoutUndefined({ ...SECRETS, ...secrets }),
-      },
-    ],
+    workers: [{ configPath: join(folder, "wrangler.toml"), vars: { ...VARS, ...vars }, secrets: allSecrets }],
   });
   answerOutbound = outbound;
+  const { BOOTSTRAP_ADMIN_USERNAME, ...notToBeShown } = allSecrets;
+  const canary = new Canary(Object.values(notToBeShown));
+  const messages = () => server.getLogs().map(({ message }) => message);
 
   async function close() {
+    // Lines come later than replies, through a pipe of their own.
+    for (const deadline = Date.now() + 1_000; !canary.hasAllLines(messages()) && Date.now() < deadline; ) await sleep(20);
+    canary.wrote(messages());
+    leaks.push(...canary.found());
     await server.close();
     rmSync(folder, { recursive: true, force: true });
   }
@@ -81,11 +93,15 @@ export async function startWorker({ vars = {}, secrets = {}, outbound = loopback
       scheduled: (cron, time = Date.now()) => handle.scheduled({ cron, scheduledTime: new Date(time) }),
       /** What the Worker wrote to its console since the start or clearLogs(): [{ timestamp, level, message }]. */
       logs: () => server.getLogs(),
-      clearLogs: () => server.clearLogs(),
+      clearLogs: () => {
+        canary.wrote(messages());
+        server.clearLogs();
+      },
       /** Throws an object out of memory, as Cloudflare may at any time; its storage stays. */
       evict: (binding, name) => handle.evictDurableObject(binding, { name }),
       /** The ids of the objects that have stored something. */
       objectIds: (binding) => handle.listDurableObjectIds(binding),
+      canary,
       close,
     };
   } catch (error) {
@@ -122,7 +138,9 @@ export function caller(worker, token) {
     };
     const response = await worker.fetch(path, init);
     const text = await response.text();
-    return { status: response.status, headers: response.headers, text, json: jsonOrUndefined(text) };
+    const reply = { status: response.status, headers: response.headers, text, json: jsonOrUndefined(text) };
+    worker.canary.saw(method, path, { headers: init.headers, body }, reply);
+    return reply;
   }
   const withBody = (method) => (path, body, headers) => request(method, path, { body, headers });
   return {

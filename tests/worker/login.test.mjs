@@ -573,22 +573,34 @@ describe("a deployment", () => {
     });
   });
 
-  test("whose key is being rotated takes tokens of both keys and signs with the new one", async () => {
+  test("whose key was rotated signs with the new one, shows both and takes tokens of both", async () => {
     const fresh = Buffer.alloc(32, 9);
-    const secrets = {
-      SIGNING_KEY: `ed25519:${fresh.toString("base64url")}`,
-      SIGNING_KEY_PREVIOUS: `dev:${Buffer.alloc(32, 7).toString("base64url")}`,
-    };
-    await withWorker({ secrets }, async (other, anyone) => {
+    const secrets = { SIGNING_KEY_2: `ed25519:${fresh.toString("base64url")}` };
+    await withWorker({ secrets, vars: { SIGNING_KEY_ACTIVE: "2" } }, async (other, anyone) => {
       const newcomer = await logIn(other);
-      const kids = [mintToken({ seed: fresh }), mintToken()].map((token) => decode(token, 0).kid);
+      // Of the Worker with the first key alone, which this file's other tests run.
+      const old = admin.token;
+      const kids = [mintToken({ seed: fresh }), old].map((token) => decode(token, 0).kid);
       assert.equal(decode(newcomer.token, 0).kid, kids[0]);
       assert.deepEqual(expect(await anyone.get("/.well-known/jwks.json"), 200).keys.map(({ kid }) => kid), kids);
-      for (const token of [newcomer.token, mintToken({ seed: fresh }), mintToken()]) {
+      for (const token of [newcomer.token, mintToken({ seed: fresh }), old]) {
         expect(await caller(other, token).get(`${API}/info`), 200);
       }
       const { checks } = expect(await newcomer.get(`${API}/deployment/readiness`), 200);
-      assert.equal(checks.signing_key.status, "fail", "a development key is still accepted");
+      assert.match(checks.signing_key.message, /SIGNING_KEY is a development key/, "the old one still counts");
+      const { configuration } = expect(await newcomer.get(`${API}/config`), 200);
+      const { active_signing_key_slot, second_signing_key_present } = configuration.security_settings;
+      assert.deepEqual([active_signing_key_slot, second_signing_key_present], [2, true]);
     });
+  });
+
+  test("whose active slot is empty or unknown signs nothing, and says what is missing", async () => {
+    for (const [slot, what] of [["2", /SIGNING_KEY_2 is not set/], ["3", /SIGNING_KEY_ACTIVE must be 1 /]]) {
+      await withWorker({ vars: { SIGNING_KEY_ACTIVE: slot } }, async (other, anyone) => {
+        const { detail } = expectProblem(await anyone.get("/.well-known/jwks.json"), 503, "not_configured");
+        assert.match(detail, what);
+        expectProblem(await caller(other, mintToken()).get(`${API}/info`), 401, "invalid_token");
+      });
+    }
   });
 });
