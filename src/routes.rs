@@ -5,7 +5,6 @@ use crate::auth::permission::Permission::{
     ConfigRead, DecisionsWrite, DocsRead, IngestWrite, MetricsRead, PartnershipsRead,
     PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
 };
-use crate::domain::observation::ObservationIn;
 use crate::domain::readiness::ReadinessReport;
 use crate::http::app::{Endpoint, Handler};
 use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires};
@@ -89,7 +88,7 @@ pub static ROUTES: &[Endpoint] = &[
     // ---- ingest ----
     Route::post("push_observations", api!("/partnerships/{id}/observations"), Requires(IngestWrite),
         "Push up to 500 observations; each bad row is refused with its reason", run!(ingest::observations))
-        .takes::<Vec<ObservationIn>>()
+        .takes::<ingest::ObservationsIn>()
         .replies::<ingest::IngestOut>(202)
         .limit(LimitClass::Ingest),
     Route::post("push_kpi", api!("/partnerships/{id}/kpis/{name}"), Requires(IngestWrite),

@@ -22,6 +22,13 @@ use sha2::{Digest, Sha256};
 
 const MAX_KEY_CHARS: usize = 255;
 
+/// What an `Idempotency-Key` may be, as a regular expression of the document:
+/// a quoted string in which `"` and `\` are escaped, or a bare one that
+/// neither begins with a quote nor ends in a blank.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const IDEMPOTENCY_KEY: &str =
+    r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ -~]{0,253}[!-~])?)$"#;
+
 /// A KPI value may be reported this late; a year's figure comes in spring.
 const MAX_KPI_AGE_MS: i64 = 400 * DAY_MS;
 
@@ -52,12 +59,22 @@ pub struct KpiAcceptedOut {
     pub accepted: u64,
 }
 
+/// 1 to 500 rows. A row that is not valid is refused with its reason, the
+/// others are stored.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ObservationsIn(
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_BATCH_ROWS)))]
+    pub  Vec<ObservationIn>,
+);
+
 /// A value of a KPI.
 #[derive(Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KpiValueIn {
     /// In the KPI's unit, at most 1e15 either way.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -MAX_KPI_VALUE, max = MAX_KPI_VALUE)))]
     pub value: f64,
     /// The instant it is for: at most 400 days ago, at most 60 s ahead.
     pub at: Timestamp,
@@ -69,7 +86,10 @@ pub struct KpiValueIn {
 #[serde(untagged)]
 pub enum KpiIn {
     One(KpiValueIn),
-    Many(Vec<KpiValueIn>),
+    Many(
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_BATCH_ROWS)))]
+        Vec<KpiValueIn>,
+    ),
 }
 
 pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
@@ -304,6 +324,9 @@ mod tests {
 
     #[test]
     fn keys_are_quoted_strings_or_bare_tokens() {
+        let pattern =
+            jsonschema::draft202012::new(&serde_json::json!({ "pattern": IDEMPOTENCY_KEY }));
+        let pattern = pattern.unwrap();
         for (header, expected) in [
             ("\"8e03978e-40d5\"", Some("8e03978e-40d5")),
             ("8e03978e-40d5", Some("8e03978e-40d5")),
@@ -316,6 +339,7 @@ mod tests {
             ("sn\u{f6}", None),
         ] {
             assert_eq!(parse_key(header).as_deref(), expected, "{header}");
+            assert_eq!(pattern.is_valid(&header.into()), expected.is_some(), "{header}");
         }
         assert_eq!(parse_key(&"k".repeat(256)), None);
     }
