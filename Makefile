@@ -6,6 +6,7 @@ WORKER_BUILD_VERSION := 0.8.7
 MACHETE_VERSION      := 0.9.2
 DENY_VERSION         := 0.20.2
 OHA_VERSION          := 1.16.0
+SCHEMATHESIS_VERSION := $(shell sed -n 's/^schemathesis==//p' tests/fuzz/requirements.txt)
 # The wasm-bindgen tool must be of exactly the version the crate was compiled with, so the lock file says it.
 WASM_BINDGEN_VERSION := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
 
@@ -18,6 +19,11 @@ WASM_BINDGEN := $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)/bin/wasm-bindg
 MACHETE      := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY         := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
+# Named after the list's content too: another version of what it uses is another installation.
+FUZZ_LIST    := tests/fuzz/requirements.txt
+FUZZ_TOOLS   := $(TOOLS)/schemathesis-$(SCHEMATHESIS_VERSION)-$(shell cksum < $(FUZZ_LIST) | cut -d ' ' -f 1)
+SCHEMATHESIS := $(FUZZ_TOOLS)/bin/schemathesis
+PYTHON       ?= python3
 
 # Named after the lock file's content: `npm ci` runs once for each content, whatever the file times say.
 NPM_BIN      := $(CURDIR)/node_modules/.bin
@@ -50,7 +56,7 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker size audit deploy clean distclean
+	generate check-generated test-native test-tools test-worker setup-schema test-schema fuzz size audit deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +97,18 @@ $(DENY):
 # The load tool, installed by the first `make bench`. With --locked: newer versions of what it uses ask for a newer compiler.
 $(OHA):
 	cargo install oha --version $(OHA_VERSION) --locked --root $(TOOLS)/oha-$(OHA_VERSION)
+
+setup-schema: $(SCHEMATHESIS) ## install Schemathesis (once per version; the other targets do it by themselves)
+
+# A virtual environment holds its own path, so it is not made elsewhere and moved; the program comes last of all that pip
+# installs, and what a broken run left is made anew.
+$(SCHEMATHESIS): $(FUZZ_LIST)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Schemathesis needs Python 3.11 or later; point PYTHON at one." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(FUZZ_TOOLS) \
+		|| { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	$(FUZZ_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $(FUZZ_LIST)
+	@touch $@
 
 ## ---- build and run -----------------------------------------------------------------------------
 
@@ -133,7 +151,7 @@ bench-contract: build $(OHA) ## the contract's load (CONTRACT_SECONDS=300 for al
 
 ## ---- gates -------------------------------------------------------------------------------------
 
-test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker ## every gate and test, as CI runs it
+test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker test-schema ## every gate and test, as CI runs it
 	@echo "All gates and tests passed."
 
 fmt: ## format the code
@@ -168,6 +186,15 @@ test-tools: setup ## tests of the scripts in tools/
 
 test-worker: build ## tests on the real runtime (workerd)
 	node --test tests/worker/*.test.mjs
+
+# 12 test cases an operation and phase: about a minute. The seed makes two runs alike.
+test-schema: build setup-schema ## every operation of the served OpenAPI document against the real Worker, a minute
+	SCHEMATHESIS=$(SCHEMATHESIS) FUZZ_EXAMPLES=12 FUZZ_SEED=1 node tests/fuzz/schema.mjs
+
+fuzz: export FUZZ_SECONDS ?= 900
+fuzz: export FUZZ_EXAMPLES ?= 200
+fuzz: build setup-schema ## the same for long, another way each time (FUZZ_SECONDS=900 FUZZ_EXAMPLES=200 FUZZ_SEED=…)
+	SCHEMATHESIS=$(SCHEMATHESIS) node tests/fuzz/schema.mjs --continue-on-failure
 
 size: build ## what a deploy would upload; 1 MB gzipped or more is an error
 	@node tools/size.mjs

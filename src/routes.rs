@@ -6,7 +6,6 @@ use crate::auth::permission::Permission::{
     KeysWrite, LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite,
     SystemRead, UsersRead, UsersWrite,
 };
-use crate::domain::observation::ObservationIn;
 use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
 use crate::http::app::{Endpoint, Handler};
@@ -108,7 +107,7 @@ pub static ROUTES: &[Endpoint] = &[
     // ---- ingest ----
     Route::post("push_observations", api!("/partnerships/{id}/observations"), Requires(IngestWrite),
         "Push up to 500 observations; each bad row is refused with its reason", run!(ingest::observations))
-        .takes::<Vec<ObservationIn>>()
+        .takes::<ingest::ObservationsIn>()
         .replies::<ingest::IngestOut>(202)
         .limit(LimitClass::Ingest)
         .once(),

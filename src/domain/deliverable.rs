@@ -47,6 +47,10 @@ pub struct Deliverable {
     pub updated_by: Option<String>,
 }
 
+/// What a day of the years 1970 to 9999 looks like, as a regular expression
+/// of the document.
+pub const DAY: &str = "^(19[7-9]|[2-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}$";
+
 /// The first instant after the due day.
 ///
 /// # Errors

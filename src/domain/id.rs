@@ -13,6 +13,15 @@ pub fn uuid_v7(now: Timestamp, random: &[u8]) -> String {
     uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string()
 }
 
+/// What an id of a user looks like, as a regular expression of the document.
+pub const USER_ID: &str = "^usr_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// What an id of an API key looks like.
+pub const KEY_ID: &str = "^key_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// What [`check_slug`] takes, as a regular expression of the document.
+pub const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
+
 /// Kinds of rows with an id of their own; the prefix says which kind it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdKind {

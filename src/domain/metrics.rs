@@ -48,6 +48,7 @@ pub struct MetricDetail {
     pub n: u64,
     /// Share of the window's minutes with a sample, 0 to 1; null for values
     /// that somebody sends.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1)))]
     pub coverage: Option<f64>,
     /// 95 % interval [low, high] of the value; null where the samples are too
     /// few for one.

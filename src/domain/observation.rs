@@ -64,9 +64,11 @@ pub struct ObservationIn {
     #[serde(deserialize_with = "verdict_name")]
     pub outcome: Verdict,
     /// Time to the response headers in milliseconds, 0 to 3,600,000.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = MAX_LATENCY_MS)))]
     #[serde(default)]
     pub latency_ms: Option<f64>,
     /// Who saw it, such as `gateway-eu`: 1 to 64 printable characters.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_SOURCE_CHARS), regex(pattern = super::validation::NO_CONTROLS)))]
     pub source: String,
 }
 

@@ -19,6 +19,10 @@ const MAX_LENGTH: usize = 2_048;
 /// the parser leaves out.
 const ALTERNATIVE_PORT: u16 = 8443;
 
+/// What every accepted address looks like, as a regular expression of the
+/// document; the rules about hosts and ports are beyond one.
+pub const HTTPS_URL: &str = "^[Hh][Tt][Tt][Pp][Ss]:[^\\u0000-\\u0020\\u007f-\\u00a0\\\\#]+$";
+
 /// Names that never are a public host: special-use names (RFC 6761, 6762,
 /// 7686, 8375, 9476), ICANN's `internal`, and what private networks use.
 const RESERVED_SUFFIXES: [&str; 15] = [

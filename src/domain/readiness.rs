@@ -53,6 +53,7 @@ pub struct ReadinessReport {
     pub overall_status: OverallStatus,
     /// 0 to 100: `100 · (passed + 0.5 · warnings) / total_checks`; null where
     /// there are no checks.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub readiness_score: Option<f64>,
     /// By name, in the order they were given.
     #[serde(serialize_with = "as_map")]

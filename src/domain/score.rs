@@ -68,8 +68,10 @@ pub struct Term {
     pub target: Option<f64>,
     pub unit: String,
     /// How much of the target is attained, 0 to 1; null without usable data.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1)))]
     pub attainment: Option<f64>,
     /// What this term adds to the score; the points of all terms add up to it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub points: Option<f64>,
     pub state: MetricState,
     /// How the attainment was made.

@@ -100,11 +100,21 @@ impl schemars::JsonSchema for Timestamp {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Timestamp".into()
     }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // Readers take what writers never write.
+        let (pattern, description) = if generator.contract().is_serialize() {
+            (
+                r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+                "RFC 3339, UTC, milliseconds",
+            )
+        } else {
+            ("^(19[67]|[2-9])", "RFC 3339, with any offset, of the years 1970 to 9999")
+        };
         schemars::json_schema!({
             "type": "string",
             "format": "date-time",
-            "description": "RFC 3339, UTC, milliseconds"
+            "pattern": pattern,
+            "description": description
         })
     }
     fn inline_schema() -> bool {

@@ -1,5 +1,14 @@
 //! What is wrong with one field of an input, in words for its sender.
 
+/// Text that a person reads: no control characters, and not only blanks.
+/// Spelled out, as readers of regular expressions differ about `\\s`.
+pub const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*\
+     [^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]\
+     [^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// Text without control characters.
+pub const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
 /// One refused field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {

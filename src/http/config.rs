@@ -135,6 +135,11 @@ pub struct SettingsPatchIn {
 /// From 0 to 1,000 each, not all 0; only their proportions count.
 #[derive(Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(extend("anyOf" = [
+    { "properties": { "reliability": { "exclusiveMinimum": 0 } } },
+    { "properties": { "kpis": { "exclusiveMinimum": 0 } } },
+    { "properties": { "deliverables": { "exclusiveMinimum": 0 } } },
+])))]
 #[serde(deny_unknown_fields)]
 pub struct WeightsIn {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0.0, max = 1_000.0)))]

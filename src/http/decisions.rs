@@ -26,8 +26,10 @@ pub struct DecisionIn {
 #[derive(Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct DecisionOut {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = "^dec_[0-9a-f-]{36}$")))]
     pub decision_id: String,
     /// Which question was answered: `appraisal`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("const" = KIND)))]
     pub kind: String,
     #[serde(flatten)]
     pub appraisal: Appraisal,

@@ -284,7 +284,7 @@ fn escape(text: &str) -> String {
 
 /// The page's files: name in the URL, place at the file server, media type.
 /// Ours are in `docs/`; `make` copies those of Swagger UI to `docs-assets/`.
-const FILES: &[(&str, &str, &str)] = &[
+pub(super) const FILES: &[(&str, &str, &str)] = &[
     ("page.js", "/docs/page.js", SCRIPT),
     ("page.css", "/docs/page.css", STYLE),
     ("swagger-ui-bundle.js", "/docs-assets/swagger-ui-bundle.js", SCRIPT),

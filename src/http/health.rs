@@ -29,6 +29,7 @@ pub struct HealthOut {
 pub struct PartnershipHealthOut {
     pub health: Health,
     /// 0 to 100; null where too little is known.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub score: Option<f64>,
     /// Shown to callers who may read metrics.
     #[serde(flatten)]
@@ -40,6 +41,7 @@ pub struct PartnershipHealthOut {
 pub struct EvidenceOut {
     pub verdict: Verdict,
     /// Weight of the terms with data over the weight of all, 0 to 1.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1)))]
     pub coverage: f64,
     /// What the score is made of; the points add up to it.
     pub terms: Vec<Term>,

@@ -21,6 +21,13 @@ use sha2::{Digest, Sha256};
 
 const MAX_KEY_CHARS: usize = 255;
 
+/// What an `Idempotency-Key` may be, as a regular expression of the document:
+/// a quoted string in which `"` and `\` are escaped, or a bare one that
+/// neither begins with a quote nor ends in a blank.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const IDEMPOTENCY_KEY: &str =
+    r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ -~]{0,253}[!-~])?)$"#;
+
 const PAYLOAD_LABEL: &[u8] = b"devskyy-orchestration/idempotency-payload/v1";
 
 /// Fields of a reply that are kept with it.
@@ -205,6 +212,9 @@ mod tests {
 
     #[test]
     fn keys_are_quoted_strings_or_bare_tokens() {
+        let pattern =
+            jsonschema::draft202012::new(&serde_json::json!({ "pattern": IDEMPOTENCY_KEY }));
+        let pattern = pattern.unwrap();
         for (header, expected) in [
             ("\"8e03978e-40d5\"", Some("8e03978e-40d5")),
             ("8e03978e-40d5", Some("8e03978e-40d5")),
@@ -217,6 +227,7 @@ mod tests {
             ("sn\u{f6}", None),
         ] {
             assert_eq!(parse_key(header).as_deref(), expected, "{header}");
+            assert_eq!(pattern.is_valid(&header.into()), expected.is_some(), "{header}");
         }
         assert_eq!(parse_key(&"k".repeat(256)), None);
     }

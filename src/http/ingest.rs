@@ -51,12 +51,22 @@ pub struct KpiAcceptedOut {
     pub accepted: u64,
 }
 
+/// 1 to 500 rows. A row that is not valid is refused with its reason, the
+/// others are stored.
+#[derive(Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ObservationsIn(
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_BATCH_ROWS)))]
+    pub  Vec<ObservationIn>,
+);
+
 /// A value of a KPI.
 #[derive(Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KpiValueIn {
     /// In the KPI's unit, at most 1e15 either way.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -MAX_KPI_VALUE, max = MAX_KPI_VALUE)))]
     pub value: f64,
     /// The instant it is for: at most 400 days ago, at most 60 s ahead.
     pub at: Timestamp,
@@ -68,7 +78,10 @@ pub struct KpiValueIn {
 #[serde(untagged)]
 pub enum KpiIn {
     One(KpiValueIn),
-    Many(Vec<KpiValueIn>),
+    Many(
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_BATCH_ROWS)))]
+        Vec<KpiValueIn>,
+    ),
 }
 
 pub async fn observations(cx: Cx) -> Result<Reply, Problem> {

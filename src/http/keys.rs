@@ -35,7 +35,10 @@ const SECRET_LABEL: &[u8] = b"devskyy-orchestration/api-key-secret/v1";
 #[serde(deny_unknown_fields)]
 pub struct CreateKeyIn {
     /// What it is for, 1 to 100 characters.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 100)))]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        schemars(length(min = 1, max = 100), regex(pattern = r"\S"))
+    )]
     pub name: String,
     /// At least one; none of those that manage users, keys, settings or
     /// limits.

@@ -44,9 +44,12 @@ const MAX_REFRESH_TOKEN_BYTES: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct LoginIn {
     /// User name or e-mail address.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = users::MAX_NAME_BYTES)))]
     pub username: String,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = password::MAX_BYTES)))]
     pub password: String,
     /// `password`, where OAuth 2 wants it said.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("enum" = ["password", null])))]
     #[serde(default)]
     pub grant_type: Option<String>,
     /// Accepted and not used: the role decides.
@@ -70,8 +73,10 @@ pub struct TokenOut {
     /// Good for one refresh, within seven days.
     pub refresh_token: String,
     /// Always `bearer`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("const" = "bearer")))]
     pub token_type: String,
     /// Seconds until the access token expires.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1)))]
     pub expires_in: i64,
 }
 
@@ -109,8 +114,10 @@ pub struct MeOut {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangePasswordIn {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = password::MAX_BYTES)))]
     pub current_password: String,
-    /// 12 to 128 characters.
+    /// 12 to 128 characters, neither the user name nor the current password.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 12, max = 128)))]
     pub new_password: String,
 }
 

@@ -66,7 +66,10 @@ pub use generator::{Example, Examples, example_name, generate};
 #[cfg(not(target_arch = "wasm32"))]
 mod generator {
     use crate::auth::permission::{Permission, Role};
+    use crate::domain::id::{KEY_ID, SLUG, USER_ID};
     use crate::http::app::Endpoint;
+    use crate::http::docs::FILES;
+    use crate::http::idempotency::IDEMPOTENCY_KEY;
     use crate::http::pages::MAX_LIMIT;
     use crate::http::problem::{Code, ProblemOut};
     use crate::http::route::{Access, BodyKind, Shape};
@@ -165,8 +168,8 @@ out.";
     /// What a parameter means in paths that hold the text before it, and what
     /// it looks like. The first that fits counts.
     const PARAMETERS: &[(&str, &str, &str, &str)] = &[
-        ("/auth/users/", "id", "Id of the user.", "^usr_[0-9a-f-]{36}$"),
-        ("/auth/keys/", "id", "Id of the API key.", "^key_[0-9a-f-]{36}$"),
+        ("/auth/users/", "id", "Id of the user.", USER_ID),
+        ("/auth/keys/", "id", "Id of the API key.", KEY_ID),
         (
             "/rate-limits/",
             "client",
@@ -177,17 +180,80 @@ out.";
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
         ("/deliverables/", "key", "Key of the deliverable.", SLUG),
         ("/kpis/", "name", "Name of the KPI.", SLUG),
-        ("/docs-assets/", "file", "Name of the file.", "^[A-Za-z0-9.-]+$"),
+        ("/docs-assets/", "file", "Name of the file.", ""),
     ];
-    const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
+
+    /// What a reply of the first route (by id) gives to a request of the
+    /// second: parameters of its path, or fields of its body.
+    const LINKS: &[(&str, &str, Values)] = &[
+        ("login", "refresh", REFRESH_TOKEN),
+        ("login", "logout", REFRESH_TOKEN),
+        ("refresh", "refresh", REFRESH_TOKEN),
+        ("refresh", "logout", REFRESH_TOKEN),
+        ("create_user", "change_user", &[("id", "$response.body#/id")]),
+        ("change_user", "change_user", &[("id", "$request.path.id")]),
+        ("list_users", "change_user", &[("id", "$response.body#/users/0/id")]),
+        ("list_metrics", "get_metrics", &[("type", "$response.body#/0/partnership_type")]),
+        ("list_partnerships", "get_metrics", &[("type", "$response.body#/0/id")]),
+        ("list_partnerships", "get_partnership_status", &[("id", "$response.body#/0/id")]),
+        ("list_partnerships", "change_partnership", &[("id", "$response.body#/0/id")]),
+        ("list_partnerships", "push_kpi", KPI_OF_FIRST),
+        ("list_partnerships", "push_observations", &[("id", "$response.body#/0/id")]),
+        ("list_partnerships", "report_deliverable", DELIVERABLE_OF_FIRST),
+        ("create_partnership", "get_metrics", &[("type", "$response.body#/id")]),
+        ("create_partnership", "get_partnership_status", ID),
+        ("create_partnership", "change_partnership", ID),
+        ("create_partnership", "retire_partnership", ID),
+        ("create_partnership", "push_kpi", KPI),
+        ("create_partnership", "push_observations", ID),
+        ("create_partnership", "report_deliverable", DELIVERABLE),
+        ("change_partnership", "get_partnership_status", ID),
+        ("change_partnership", "retire_partnership", ID),
+        ("change_partnership", "push_kpi", KPI),
+        ("report_deliverable", "get_partnership_status", &[("id", "$request.path.id")]),
+        ("push_kpi", "get_metrics", &[("type", "$request.path.id")]),
+        ("push_observations", "get_metrics", &[("type", "$request.path.id")]),
+        ("create_partnership", "get_partnership", ID),
+        ("change_partnership", "get_partnership", ID),
+        ("report_deliverable", "get_deliverable", SAME_DELIVERABLE),
+        ("get_deliverable", "report_deliverable", SAME_DELIVERABLE),
+        ("create_user", "get_rate_limits", &[("client", "$response.body#/id")]),
+        ("create_key", "get_key", NEW_KEY),
+        ("create_key", "rotate_key", NEW_KEY),
+        ("create_key", "revoke_key", NEW_KEY),
+        ("create_key", "get_rate_limits", &[("client", "$response.body#/api_key/id")]),
+        ("rotate_key", "get_key", NEW_KEY),
+        ("rotate_key", "revoke_key", NEW_KEY),
+        ("get_rate_limits", "lift_block", &[("client", "$response.body#/client")]),
+        ("list_users", "list_users", NEXT_PAGE),
+        ("list_keys", "list_keys", NEXT_PAGE),
+        ("list_decisions", "list_decisions", NEXT_PAGE),
+        ("list_activity", "list_activity", NEXT_PAGE),
+    ];
+    /// By name, where in the request or the reply to find it.
+    type Values = &'static [(&'static str, &'static str)];
+    const REFRESH_TOKEN: Values = &[("refresh_token", "$response.body#/refresh_token")];
+    const NEW_KEY: Values = &[("id", "$response.body#/api_key/id")];
+    const NEXT_PAGE: Values = &[("cursor", "$response.body#/next_cursor")];
+    const SAME_DELIVERABLE: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
+    const ID: Values = &[("id", "$response.body#/id")];
+    const KPI: Values =
+        &[("id", "$response.body#/id"), ("name", "$response.body#/agreement/kpis/0/name")];
+    const KPI_OF_FIRST: Values =
+        &[("id", "$response.body#/0/id"), ("name", "$response.body#/0/agreement/kpis/0/name")];
+    const DELIVERABLE: Values =
+        &[("id", "$response.body#/id"), ("key", "$response.body#/deliverables/0/name")];
+    const DELIVERABLE_OF_FIRST: Values =
+        &[("id", "$response.body#/0/id"), ("key", "$response.body#/0/deliverables/0/name")];
 
     /// Fields of every reply to a request that was counted.
-    const BUDGET: [&str; 5] = [
+    const BUDGET: [&str; 6] = [
         "RateLimit-Policy",
         "RateLimit",
         "X-RateLimit-Limit",
         "X-RateLimit-Remaining",
         "X-RateLimit-Reset",
+        "X-RateLimit-Status",
     ];
 
     /// Statuses of problems with the names of their components.
@@ -323,12 +389,18 @@ out.";
                     .find(|(needle, known, ..)| route.path.contains(needle) && *known == name);
                 let (what, pattern) =
                     known.map_or(("", ""), |(_, _, what, pattern)| (what, pattern));
+                let schema = if name == "file" {
+                    let names: Vec<_> = FILES.iter().map(|(name, ..)| *name).collect();
+                    json!({ "type": "string", "enum": names })
+                } else {
+                    json!({ "type": "string", "pattern": pattern })
+                };
                 let mut parameter = json!({
                     "name": name,
                     "in": "path",
                     "required": true,
                     "description": what,
-                    "schema": { "type": "string", "pattern": pattern },
+                    "schema": schema,
                 });
                 if let Some(value) = example.and_then(|example| example.parameters.get(name)) {
                     set(&mut parameter, "example", value.as_str().into());
@@ -371,7 +443,7 @@ out.";
                 "1 to 255 visible ASCII characters, best in double quotes. For a day, a request \
                  that is repeated with the same key and body is done once and gets the same \
                  reply; with another body it is refused.",
-                json!({ "type": "string", "pattern": "^[A-Za-z0-9-]{1,255}$" }),
+                json!({ "type": "string", "pattern": IDEMPOTENCY_KEY }),
             ),
             "IfNoneMatch": header(
                 "If-None-Match",
@@ -392,25 +464,20 @@ out.";
             "Cursor": query(
                 "cursor",
                 "The `next_cursor` of the page before.",
-                json!({ "type": "string" }),
+                json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$" }),
             ),
         })
     }
 
     fn responses(route: &Endpoint, examples: &Examples, schemas: &mut Schemas) -> Value {
-        let mut names = vec!["X-Request-Id"];
-        names.extend(BUDGET);
-        let flags = [
-            (route.takes_key, "Idempotency-Replayed"),
-            (route.tagged || route.minds_if_match, "ETag"),
-            (route.paged, "Link"),
-            (route.status == 201, "Location"),
-        ];
-        names.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
         let mut success = json!({
             "description": success_description(route),
-            "headers": header_references(&names),
+            "headers": header_references(&reply_headers(route)),
         });
+        let links = links(route);
+        if !links.is_empty() {
+            set(&mut success, "links", links.into());
+        }
         let content: Map<String, Value> = route
             .media
             .iter()
@@ -443,6 +510,37 @@ out.";
             }
         }
         responses.into()
+    }
+
+    /// Fields of a route's reply of success, beside those of every reply.
+    fn reply_headers(route: &Endpoint) -> Vec<&'static str> {
+        let mut names = EVERY_REPLY.to_vec();
+        names.extend(BUDGET);
+        let flags = [
+            (route.takes_key, "Idempotency-Replayed"),
+            (route.tagged || route.minds_if_match, "ETag"),
+            (route.paged, "Link"),
+            (["create_partnership", "create_key", "rotate_key"].contains(&route.id), "Location"),
+        ];
+        names.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
+        names
+    }
+
+    /// By the id of the route they lead to.
+    fn links(route: &Endpoint) -> Map<String, Value> {
+        let from_here = LINKS.iter().filter(|(from, ..)| *from == route.id);
+        from_here
+            .map(|(_, to, values)| {
+                let mut link = json!({ "operationId": to });
+                let object: Map<String, Value> = values
+                    .iter()
+                    .map(|(name, expression)| ((*name).to_owned(), (*expression).into()))
+                    .collect();
+                let place = if *values == REFRESH_TOKEN { "requestBody" } else { "parameters" };
+                set(&mut link, place, object.into());
+                ((*to).to_owned(), link)
+            })
+            .collect()
     }
 
     fn success_description(route: &Endpoint) -> &'static str {
@@ -493,12 +591,11 @@ out.";
     }
 
     fn problem(status: u16, examples: &Examples, schemas: &mut Schemas) -> Value {
-        let codes: Vec<_> = Code::ALL
-            .iter()
-            .filter(|code| code.status() == status)
-            .map(|code| format!("`{}`: {}.", code.code(), code.title()))
-            .collect();
-        let mut names = vec!["X-Request-Id"];
+        let codes: Vec<_> = Code::ALL.iter().filter(|code| code.status() == status).collect();
+        let meanings: Vec<_> =
+            codes.iter().map(|code| format!("`{}`: {}.", code.code(), code.title())).collect();
+        let names_of_codes: Vec<_> = codes.iter().map(|code| code.code()).collect();
+        let mut names = EVERY_REPLY.to_vec();
         names.extend(BUDGET);
         names.extend(match status {
             429 => Some("Retry-After"),
@@ -507,11 +604,15 @@ out.";
             503 => Some("Retry-After"),
             _ => None,
         });
-        let schema = schemas.reply(Shape { schema: SchemaGenerator::subschema_for::<ProblemOut> });
+        let problem = schemas.reply(Shape { schema: SchemaGenerator::subschema_for::<ProblemOut> });
+        let schema = json!({
+            "allOf": [problem],
+            "properties": { "status": { "const": status }, "code": { "enum": names_of_codes } },
+        });
         let example = examples.get(&format!("problem.{status}"));
         let example = example.and_then(|example| example.response.clone());
         json!({
-            "description": codes.join(" "),
+            "description": meanings.join(" "),
             "headers": header_references(&names),
             "content": { "application/problem+json": media_type(&schema, example) },
         })
@@ -539,30 +640,78 @@ out.";
         names.iter().map(reference).collect::<Map<_, _>>().into()
     }
 
+    /// Fields that every reply has.
+    const EVERY_REPLY: &[&str] = &["X-Request-Id", "Cache-Control"];
+
+    /// Everything but `Content-Type`, which the media types say, and the
+    /// security headers, which are no part of the interface.
     fn headers() -> Value {
-        let header = |what: &str| json!({ "description": what, "schema": { "type": "string" } });
+        let always = |what: &str, schema: Value| json!({ "description": what, "required": true, "schema": schema });
+        let sometimes =
+            |what: &str, schema: Value| json!({ "description": what, "schema": schema });
         json!({
-            "X-Request-Id": header(
+            "X-Request-Id": always(
                 "Name of this request in the log: the caller's own, if he sent one of 8 to 128 \
                  letters, digits, `-`, `_` or `.`.",
+                json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{8,128}$" }),
             ),
-            "Idempotency-Replayed": header("`true` where this reply was given before."),
-            "WWW-Authenticate": header("`Bearer`, where a token would have helped (RFC 6750)."),
-            "Accept-Post": header("The media type the body should have."),
-            "ETag": header("Names this state of the resource (RFC 9110)."),
-            "Link": header("The next page, `rel=\"next\"` (RFC 8288)."),
-            "Location": header("Path of what was created."),
-            "RateLimit-Policy": header(
+            "Cache-Control": always(
+                "`no-store`, but for the documents that are the same for everybody.",
+                json!({ "type": "string", "enum": ["no-store", "public, max-age=300"] }),
+            ),
+            "Idempotency-Replayed": sometimes(
+                "`true` where this reply was given before.",
+                json!({ "type": "string", "const": "true" }),
+            ),
+            "Location": always(
+                "Path of what was created.",
+                json!({ "type": "string", "format": "uri-reference" }),
+            ),
+            "WWW-Authenticate": always(
+                "`Bearer`, where a token would have helped (RFC 6750).",
+                json!({ "type": "string", "pattern": "^Bearer" }),
+            ),
+            "Accept-Post": always(
+                "The media type the body should have.",
+                json!({ "type": "string", "const": "application/json" }),
+            ),
+            "ETag": sometimes(
+                "Names this state of the resource (RFC 9110).",
+                json!({ "type": "string", "pattern": "^\"[!#-~]*\"$" }),
+            ),
+            "Link": sometimes(
+                "The next page, `rel=\"next\"` (RFC 8288).",
+                json!({ "type": "string", "pattern": "^<.*>; rel=\"next\"$" }),
+            ),
+            "RateLimit-Policy": sometimes(
                 "The limit this request drew from: its name, `q` requests in any `w` seconds \
                  (draft-ietf-httpapi-ratelimit-headers-11).",
+                json!({ "type": "string" }),
             ),
-            "RateLimit": header(
+            "RateLimit": sometimes(
                 "`r`: requests left; `t`: seconds until the oldest that counts leaves the window.",
+                json!({ "type": "string" }),
             ),
-            "X-RateLimit-Limit": header("As `q` of `RateLimit-Policy`."),
-            "X-RateLimit-Remaining": header("As `r` of `RateLimit`."),
-            "X-RateLimit-Reset": header("The instant of `t` of `RateLimit`, in Unix seconds."),
-            "Retry-After": header("Seconds after which a repetition may succeed."),
+            "X-RateLimit-Limit": sometimes(
+                "As `q` of `RateLimit-Policy`.",
+                json!({ "type": "integer", "minimum": 1 }),
+            ),
+            "X-RateLimit-Remaining": sometimes(
+                "As `r` of `RateLimit`.",
+                json!({ "type": "integer", "minimum": 0 }),
+            ),
+            "X-RateLimit-Reset": sometimes(
+                "The instant of `t` of `RateLimit`, in Unix seconds.",
+                json!({ "type": "integer", "minimum": 0 }),
+            ),
+            "X-RateLimit-Status": sometimes(
+                "That the limiter could not be asked (`unenforced`), or only KV (`quotas-unknown`).",
+                json!({ "type": "string", "enum": ["unenforced", "quotas-unknown"] }),
+            ),
+            "Retry-After": sometimes(
+                "Seconds after which a repetition may succeed.",
+                json!({ "type": "integer", "minimum": 0 }),
+            ),
         })
     }
 

@@ -21,17 +21,22 @@ use std::collections::BTreeMap;
 #[derive(Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct PartnershipOut {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = crate::domain::id::SLUG)))]
     pub id: String,
     pub name: String,
     pub partner: String,
     pub aliases: Vec<String>,
     pub health: Health,
     /// 0 to 100; null where too little is known.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub score: Option<f64>,
+    /// Weight of the terms with data over the weight of all, 0 to 1.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1)))]
     pub coverage: f64,
     pub verdict: Verdict,
     /// Mean completion of the deliverables that reported one, 0 to 100; null
     /// where none did.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub progress: Option<f64>,
     pub deliverables: Vec<DeliverableOut>,
     /// What the score is made of.
@@ -40,6 +45,7 @@ pub struct PartnershipOut {
     pub partner_status_page: StatusPageReading,
     pub agreement: AgreementOut,
     /// Grows with every change of the definition.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1)))]
     pub revision: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -51,11 +57,14 @@ pub struct PartnershipOut {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct DeliverableOut {
     /// Key of the deliverable.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = crate::domain::id::SLUG)))]
     pub name: String,
     /// 0 to 100; null until somebody sends one.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub progress: Option<f64>,
     pub status: Option<DeliverableStatus>,
     /// Last day on which it is in time, UTC.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "date")))]
     pub due_date: Option<String>,
     pub weight: f64,
     pub completed_at: Option<Timestamp>,

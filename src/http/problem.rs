@@ -119,7 +119,7 @@ impl Problem {
             .errors
             .into_iter()
             .map(|error| ProblemField {
-                pointer: format!("#{}", error.pointer),
+                pointer: format!("#{}", encoded(&error.pointer)),
                 detail: error.detail,
             })
             .collect();
@@ -128,7 +128,7 @@ impl Problem {
             title: self.code.title().to_owned(),
             status: self.code.status(),
             detail: self.detail,
-            instance: instance.to_owned(),
+            instance: encoded_path(instance),
             code: self.code.code().to_owned(),
             request_id: request_id.to_owned(),
             errors,
@@ -137,6 +137,10 @@ impl Problem {
         let status = StatusCode::from_u16(self.code.status());
         let mut reply = Reply::json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body);
         reply.set("content-type", "application/problem+json");
+        if reply.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: never without; a handler may say it better.
+            reply.set("www-authenticate", "Bearer");
+        }
         for (name, value) in self.headers {
             reply.set(name, value);
         }
@@ -146,6 +150,32 @@ impl Problem {
 
 /// Of draft-ietf-httpapi-ratelimit-headers-11.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+/// Text as a part of a URI (RFC 3986): what may not stand there is
+/// percent-encoded.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// The same of a path, which comes encoded, though not always enough: the
+/// rules of browsers leave `|` and a stray `%` as they are.
+fn encoded_path(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut whole = encoded(parts.next().unwrap_or_default());
+    for part in parts {
+        let is_escape = part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+        whole.push_str(if is_escape { "%" } else { "%25" });
+        whole.push_str(&encoded(part));
+    }
+    whole
+}
 
 fn type_uri(code: Code) -> String {
     if code.status() == 429 {
@@ -179,15 +209,19 @@ impl From<platform::Error> for Problem {
 #[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "Problem"))]
 pub struct ProblemOut {
     #[serde(rename = "type")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "uri-reference")))]
     pub type_: String,
     pub title: String,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 400, max = 599)))]
     pub status: u16,
     pub detail: String,
     /// The path that was asked.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "uri-reference"), regex(pattern = "^/")))]
     pub instance: String,
     /// Stable, for programs.
     pub code: String,
     /// Quote it when you report a problem.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = "^[A-Za-z0-9._-]{8,128}$")))]
     pub request_id: String,
     /// What is wrong and where, one entry a field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -202,6 +236,55 @@ pub struct ProblemOut {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ProblemField {
     /// JSON Pointer (RFC 6901) in fragment form.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "uri-reference"), regex(pattern = "^#(/.*)?$")))]
     pub pointer: String,
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(problem: Problem, instance: &str) -> (Reply, ProblemOut) {
+        let reply = problem.into_reply(instance, "01a20567-ba0a-7ade");
+        let body = serde_json::from_slice(&reply.body).unwrap();
+        (reply, body)
+    }
+
+    #[test]
+    fn a_pointer_is_a_uri_fragment() {
+        for (pointer, expected) in [
+            ("", "#"),
+            ("/items/0/a~1b", "#/items/0/a~1b"),
+            ("/a b", "#/a%20b"),
+            ("/50%", "#/50%25"),
+            ("/é\"<>", "#/%C3%A9%22%3C%3E"),
+        ] {
+            let problem = Problem::invalid(vec![FieldError::new(pointer, "is wrong")]);
+            let (_, body) = body(problem, "/");
+            assert_eq!(body.errors[0].pointer, expected, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_instance_is_a_uri_reference() {
+        for (path, expected) in [
+            ("/api/v1/x", "/api/v1/x"),
+            ("/a%20b/%C3%A9", "/a%20b/%C3%A9"),
+            ("/50%/%zz/%4", "/50%25/%25zz/%254"),
+            ("/a|b[c]^`{d}", "/a%7Cb%5Bc%5D%5E%60%7Bd%7D"),
+        ] {
+            assert_eq!(body(Problem::not_found("nothing"), path).1.instance, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_401_says_how_to_authenticate() {
+        for code in Code::ALL.iter().filter(|code| code.status() == 401) {
+            let (reply, _) = body(Problem::new(*code, "who are you"), "/");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{code:?}");
+        }
+        let own = Problem::new(Code::InvalidToken, "").with_header("www-authenticate", "Bearer x");
+        assert_eq!(body(own, "/").0.header("www-authenticate"), Some("Bearer x"));
+    }
 }

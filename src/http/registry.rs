@@ -22,12 +22,14 @@ use crate::domain::partnership::{
 use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
 use crate::domain::time::Timestamp;
 use crate::domain::validation::FieldError;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::domain::{deliverable::DAY, id::SLUG, probe_url::HTTPS_URL, validation::PRINTABLE};
 use crate::log;
 use crate::objects::{board, partnership};
 use crate::platform::sql::Statement;
 use crate::store::{registry, settings};
 use ::http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use std::collections::BTreeSet;
 
 /// Bounds of one tenant and one partnership: a board is read whole.
@@ -51,26 +53,35 @@ macro_rules! with_terms {
         #[serde(deny_unknown_fields)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $type,)*
-            /// Other names of the partnership, at most 10.
+            /// Other names of the partnership, at most 10; not its id.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_ALIASES), inner(regex(pattern = SLUG)), extend("uniqueItems" = true)))]
             pub aliases: Option<Vec<String>>,
             /// The partner's `summary.json` in the Statuspage form; null: none.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = HTTPS_URL), length(max = 2048), extend("format" = "probe-url")))]
             #[serde(default, deserialize_with = "present")]
             pub status_page_url: Option<Option<String>>,
             /// 0 to 100, above the floor; 99.9 for a new partnership.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
             pub availability_target_percent: Option<f64>,
             /// 0 to 100; 95 for a new partnership.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
             pub availability_floor_percent: Option<f64>,
             /// Agreed p95, 1 to 3,600,000 ms; null: nothing is agreed.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 3_600_000)))]
             #[serde(default, deserialize_with = "present")]
             pub latency_target_ms: Option<Option<f64>>,
             /// Whether a degraded answer burns availability; false for a new
             /// partnership.
             pub degraded_counts_as_bad: Option<bool>,
-            /// At most 10.
+            /// At most 10, each with a key of its own.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_PROBES)))]
             pub probes: Option<Vec<ProbeIn>>,
-            /// At most 50.
+            /// At most 50, each with a name of its own.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_KPIS)))]
             pub kpis: Option<Vec<KpiDefinitionIn>>,
-            /// At most 100; one that stays in the list keeps its progress.
+            /// At most 100, each with a key of its own; one that stays in the
+            /// list keeps its progress.
+            #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_DELIVERABLES)))]
             pub deliverables: Option<Vec<DeliverableDefinitionIn>>,
         }
 
@@ -96,10 +107,13 @@ with_terms! {
     /// A new partnership.
     PartnershipIn {
         /// Lower-case letters, digits and `_`, 2 to 64 characters.
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = SLUG)))]
         id: String,
         /// 1 to 100 characters.
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 100), regex(pattern = PRINTABLE)))]
         name: String,
         /// Who the partner is, 1 to 100 characters.
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 100), regex(pattern = PRINTABLE)))]
         partner: String,
     }
 }
@@ -109,8 +123,10 @@ with_terms! {
     /// replaces the list before it.
     PartnershipPatchIn {
         /// 1 to 100 characters.
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 100), regex(pattern = PRINTABLE)))]
         name: Option<String>,
         /// 1 to 100 characters.
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 100), regex(pattern = PRINTABLE)))]
         partner: Option<String>,
     }
 }
@@ -132,15 +148,24 @@ struct Terms {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProbeIn {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = SLUG)))]
     pub key: String,
     /// An https URL that costs nothing to GET; no addresses, no credentials.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = HTTPS_URL), length(max = 2048), extend("format" = "probe-url")))]
     pub url: String,
     /// 60 to 86,400 seconds; 60 if left out.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 60, max = 86_400)))]
+    #[serde(default, deserialize_with = "whole")]
     pub interval_s: Option<u32>,
     /// 100 to 20,000 ms; 10,000 if left out.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 100, max = 20_000)))]
+    #[serde(default, deserialize_with = "whole")]
     pub deadline_ms: Option<u32>,
-    /// A slower answer is `degraded`; left out: none is too slow.
-    pub degraded_above_ms: Option<f64>,
+    /// A slower answer is `degraded`, 1 to 20,000 ms; left out: none is too
+    /// slow.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 20_000)))]
+    #[serde(default, deserialize_with = "whole")]
+    pub degraded_above_ms: Option<u32>,
     pub enabled: Option<bool>,
 }
 
@@ -148,13 +173,18 @@ pub struct ProbeIn {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KpiDefinitionIn {
+    /// Not a name of a metric that is made from observations.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = SLUG), extend("not" = { "enum": crate::domain::metrics::OBSERVED })))]
     pub name: String,
     /// Above 0, in the unit.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = 1e15), extend("exclusiveMinimum" = 0)))]
     pub target: f64,
     /// 1 to 40 characters.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 40), regex(pattern = PRINTABLE)))]
     pub unit: String,
     pub direction: Direction,
     /// Above 0; 1 if left out.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = 1e15), extend("exclusiveMinimum" = 0)))]
     pub weight: Option<f64>,
 }
 
@@ -162,23 +192,33 @@ pub struct KpiDefinitionIn {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeliverableDefinitionIn {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = SLUG)))]
     pub key: String,
+    /// Last day on which it is in time, such as 2026-03-31, UTC.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "date"), regex(pattern = DAY)))]
     pub due_date: Option<String>,
     /// Above 0; 1 if left out.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = 1e15), extend("exclusiveMinimum" = 0)))]
     pub weight: Option<f64>,
 }
 
 /// How far a deliverable is.
 #[derive(Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(extend("anyOf" = [
+    { "properties": { "status": { "not": { "const": "completed" } } } },
+    { "properties": { "completion_percentage": { "minimum": 100 } } },
+])))]
 #[serde(deny_unknown_fields)]
 pub struct DeliverableIn {
     /// 0 to 100.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
     pub completion_percentage: f64,
     /// `completed` needs 100 %.
     pub status: DeliverableStatus,
     /// Last day on which it is in time, such as 2026-03-31, UTC; null: none;
     /// left out: as before.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("format" = "date"), regex(pattern = DAY)))]
     #[serde(default, deserialize_with = "present")]
     pub due_date: Option<Option<String>>,
 }
@@ -188,6 +228,17 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A whole number however it is written: JSON has one kind of number, and
+/// some clients write every one as `60.0`.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+        Ok(Some(number as u32))
+    } else {
+        Err(de::Error::custom("expected a whole number"))
+    }
 }
 
 pub async fn create(cx: Cx) -> Result<Reply, Problem> {
@@ -610,7 +661,8 @@ impl Check {
             self.range(&format!("{place}/interval_s"), f64::from(interval_s), 60.0, 86_400.0);
             let deadline_ms = probe.deadline_ms.unwrap_or(DEFAULT_PROBE_DEADLINE_MS);
             self.range(&format!("{place}/deadline_ms"), f64::from(deadline_ms), 100.0, 20_000.0);
-            if let Some(limit) = probe.degraded_above_ms {
+            let degraded_above_ms = probe.degraded_above_ms.map(f64::from);
+            if let Some(limit) = degraded_above_ms {
                 self.range(&format!("{place}/degraded_above_ms"), limit, 1.0, 20_000.0);
             }
             checked.push(Probe {
@@ -618,7 +670,7 @@ impl Check {
                 url: probe.url,
                 interval_s,
                 deadline_ms,
-                degraded_above_ms: probe.degraded_above_ms,
+                degraded_above_ms,
                 enabled: probe.enabled.unwrap_or(true),
             });
         }

@@ -80,6 +80,7 @@ pub struct ActivityOut {
     pub timestamp: Timestamp,
     pub event: String,
     /// `success`, `refused` or `failed`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("enum" = ["success", "refused", "failed"])))]
     pub status: String,
     /// A user's id, or `system`.
     pub actor: String,

@@ -21,10 +21,14 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct CreateUserIn {
     /// 3 to 64 ASCII letters, digits, `.`, `_` or `-`. Case does not count.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = users::USERNAME)))]
     pub username: String,
+    /// At most 254 bytes, 64 of them before the `@`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = users::MAX_NAME_BYTES), regex(pattern = users::EMAIL)))]
     #[serde(default)]
     pub email: Option<String>,
     /// 12 to 128 characters, not the user name.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 12, max = 128)))]
     pub password: String,
     // Read as text, so that it is checked together with the other fields.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Role"))]
@@ -34,6 +38,10 @@ pub struct CreateUserIn {
 /// At least one of them.
 #[derive(Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(extend("anyOf" = [
+    { "required": ["role"], "properties": { "role": { "type": "string" } } },
+    { "required": ["disabled"], "properties": { "disabled": { "type": "boolean" } } },
+])))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUserIn {
     #[serde(default)]
@@ -46,6 +54,7 @@ pub struct ChangeUserIn {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct UserOut {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = crate::domain::id::USER_ID)))]
     pub id: String,
     pub username: String,
     pub email: Option<String>,
@@ -81,6 +90,7 @@ impl UserOut {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct UsersOut {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 200)))]
     pub users: Vec<UserOut>,
     /// For the page after this one; null: this is the last.
     pub next_cursor: Option<String>,

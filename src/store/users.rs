@@ -158,6 +158,9 @@ pub struct NewUser<'a> {
     pub created_by: &'a str,
 }
 
+/// What [`check_username`] takes, as a regular expression of the document.
+pub const USERNAME: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{2,63}$";
+
 /// What is wrong with a user name, if anything. Without `@`, so that no name
 /// can be somebody else's address: a login takes either.
 pub fn check_username(pointer: &str, username: &str) -> Option<FieldError> {
@@ -172,6 +175,14 @@ pub fn check_username(pointer: &str, username: &str) -> Option<FieldError> {
         )
     })
 }
+
+/// What every address that [`check_email`] takes looks like, as a regular
+/// expression of the document; it knows neither bytes nor all blanks.
+pub const EMAIL: &str = "^[^@\\u0000-\\u0020\\u007f-\\u00a0]{1,64}\
+     @[^@.\\u0000-\\u0020\\u007f-\\u00a0]\
+     [^@\\u0000-\\u0020\\u007f-\\u00a0]*\\.\
+     [^@\\u0000-\\u0020\\u007f-\\u00a0]*\
+     [^@.\\u0000-\\u0020\\u007f-\\u00a0]$";
 
 /// What is wrong with an e-mail address, if anything. Whether it receives
 /// mail, only a mail can tell.

@@ -1,6 +1,9 @@
 //! The OpenAPI document, `/docs/endpoints` and the page.
 
 use devskyy_orchestration::auth::permission::Role;
+use devskyy_orchestration::domain::deliverable::{DAY, end_of_day};
+use devskyy_orchestration::domain::id::{SLUG, check_slug};
+use devskyy_orchestration::domain::probe_url::{HTTPS_URL, LoopbackPolicy, ProbeUrl};
 use devskyy_orchestration::domain::time::Timestamp;
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
 use devskyy_orchestration::http::Endpoint;
@@ -10,6 +13,8 @@ use devskyy_orchestration::http::route::BodyKind;
 use devskyy_orchestration::http::{Body, Reply, Request};
 use devskyy_orchestration::platform::Headers;
 use devskyy_orchestration::routes::ROUTES;
+use devskyy_orchestration::store::users::{EMAIL, USERNAME, check_email, check_username};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +114,61 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
             let reference = format!("#/components/{kind}/{name}");
             assert!(references.contains(reference.as_str()), "{reference} is not used");
         }
+    }
+}
+
+/// Each link names an operation and exactly what that one has to be told.
+#[test]
+fn every_link_leads_to_an_operation() {
+    let document = document();
+    let mut links = Vec::new();
+    all(&document, "links", &mut links);
+    let links: Vec<_> = links.iter().flat_map(|links| links.as_object().unwrap()).collect();
+    assert!(links.len() > 20, "{}", links.len());
+    for (name, link) in links {
+        let target = ROUTES.iter().find(|route| link["operationId"] == route.id);
+        let target = target.unwrap_or_else(|| panic!("{name} leads nowhere"));
+        let mut parameters: BTreeSet<&str> =
+            link["parameters"].as_object().into_iter().flatten().map(|(key, _)| &**key).collect();
+        // To the next page.
+        assert_eq!(parameters.remove("cursor"), target.paged, "{name}");
+        let in_path: BTreeSet<&str> =
+            target.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+        assert_eq!(parameters, in_path, "{name}");
+        let content = &operation(&document, target)["requestBody"]["content"];
+        let schema = &content["application/json"]["schema"]["$ref"];
+        for field in link["requestBody"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            let schema = document.pointer(schema.as_str().unwrap().trim_start_matches('#'));
+            assert!(schema.unwrap()["properties"].get(field).is_some(), "{name}: {field}");
+        }
+    }
+}
+
+/// Text that is near to what the patterns of the document take.
+fn nearly() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[a-zA-Z0-9_.é-]{0,70}",
+        "[a-zé.@ ]{0,12}@[a-zé.@\u{2003}]{0,12}",
+        "[hH]ttps?:/{0,3}[a-z0-9.]{1,12}(\\.com|:8443)?/?[a-z #\\\\\u{a0}]{0,3}",
+        "[1-3][089][67][0-9]-[0-9]{1,2}-[0-3][0-9]T?",
+    ]
+}
+
+proptest! {
+    /// What a schema refuses must be refused, and what it alone decides taken.
+    #[test]
+    fn patterns_say_what_the_checks_do(text in nearly()) {
+        let fits = |pattern: &str| {
+            let schema = json!({ "pattern": pattern });
+            jsonschema::draft202012::new(&schema).unwrap().is_valid(&json!(text))
+        };
+        prop_assert_eq!(fits(SLUG), check_slug(&text).is_ok());
+        prop_assert_eq!(fits(USERNAME), check_username("", &text).is_none());
+        prop_assert!(fits(EMAIL) || check_email("", &text).is_some());
+        prop_assert!(fits(DAY) || end_of_day(&text).is_err());
+        let url = ProbeUrl::parse(&text, LoopbackPolicy::Refused);
+        prop_assert!(fits(HTTPS_URL) || url.is_err());
     }
 }
 

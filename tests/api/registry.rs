@@ -234,6 +234,8 @@ fn a_definition_is_checked_field_by_field() {
         ("probes", probe("deadline_ms", json!(99)), &["#/probes/0/deadline_ms"]),
         ("probes", probe("deadline_ms", json!(20_001)), &["#/probes/0/deadline_ms"]),
         ("probes", probe("degraded_above_ms", json!(0)), &["#/probes/0/degraded_above_ms"]),
+        // Its column holds whole milliseconds.
+        ("probes", probe("degraded_above_ms", json!(500.5)), &["#/probes/0/degraded_above_ms"]),
         ("probes", probe("enabled", json!(1)), &["#/probes/0/enabled"]),
         ("probes", probe("headers", json!({})), &["#/probes/0/headers"]),
         ("probes", json!([{ "key": "api" }]), &["#/probes/0/url"]),
@@ -313,6 +315,19 @@ fn the_bounds_themselves_are_within() {
     let id = "x".repeat(64);
     refused(&report(&app, &id, "key_100", one_more.clone()), "the 101st", 409, "conflict", &[]);
     report(&app, &id, "key_99", one_more).expect(200);
+}
+
+/// JSON has one kind of number, and some clients write every one with a point.
+#[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    let app = TestApp::seeded();
+    let probe = json!({ "key": "api", "url": SEARCH_PROBE, "interval_s": 120.0,
+                        "deadline_ms": 5e3, "degraded_above_ms": 800.0 });
+    let made = patch(&app, "cursor", json!({ "probes": [probe] })).expect(200);
+    let stored = &made["agreement"]["probes"][0];
+    assert_eq!(stored["interval_s"], 120);
+    assert_eq!(stored["deadline_ms"], 5000);
+    assert_eq!(stored["degraded_above_ms"], 800.0);
 }
 
 #[test]

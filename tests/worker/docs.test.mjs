@@ -25,11 +25,19 @@ const JSON_MEDIA = "application/json";
 /** What of a value the schema does not allow or does not describe; the keywords are those the document uses. */
 function misfits(value, schema, place = "") {
   const known = new Set([
-    "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "format", "items",
-    "maxItems", "maximum", "minItems", "minimum", "oneOf", "properties", "required", "type",
+    "$ref", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum", "format", "items",
+    "maxItems", "maximum", "minItems", "minimum", "oneOf", "pattern", "properties", "required", "type",
   ]);
   for (const keyword of Object.keys(schema)) assert.ok(known.has(keyword), `this test does not know "${keyword}"`);
   if (schema.$ref !== undefined) return misfits(value, resolve(schema), place);
+  if (schema.allOf !== undefined) {
+    // The parts describe the value; what stands beside them narrows some of its fields.
+    const fields = Object.entries(schema.properties ?? {});
+    return [
+      ...schema.allOf.flatMap((part) => misfits(value, part, place)),
+      ...fields.flatMap(([name, field]) => misfits(value[name], field, `${place}/${name}`)),
+    ];
+  }
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices !== undefined) {
     const found = choices.map((choice) => misfits(value, choice, place));
@@ -44,6 +52,9 @@ function misfits(value, schema, place = "") {
   if (schema.enum !== undefined) require(schema.enum.includes(value), `one of ${schema.enum}`);
   if (schema.const !== undefined) require(value === schema.const, schema.const);
   if (type === "number") require(value >= (schema.minimum ?? -Infinity) && value <= (schema.maximum ?? Infinity), "in range");
+  if (schema.pattern !== undefined && type === "string") {
+    require(new RegExp(schema.pattern, "u").test(value), `like ${schema.pattern}`);
+  }
   if (schema.format === "date-time" && type === "string") {
     require(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(value), "RFC 3339 in UTC with milliseconds");
   }

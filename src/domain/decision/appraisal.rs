@@ -34,29 +34,41 @@ const DELIVERY_SHARE: f64 = 0.6;
 #[serde(deny_unknown_fields)]
 pub struct AppraisalContext {
     /// At most 200 characters.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_TITLE_CHARS)))]
     pub title: Option<String>,
     /// At most 2000 characters.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_DESCRIPTION_CHARS)))]
     pub description: Option<String>,
-    /// Money, above 0.
+    /// Money, above 0: 0.000001 to 1e15.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = MIN_COST, max = MAX_AMOUNT)))]
     pub estimated_cost: Option<f64>,
     /// Money, 0 or more.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = MAX_AMOUNT)))]
     pub expected_revenue: Option<f64>,
     /// Days, above 0 and at most 3650.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = MAX_DAYS), extend("exclusiveMinimum" = 0)))]
     pub estimated_days: Option<f64>,
     /// 0 (simple) to 10.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = LEAST, max = MOST)))]
     pub technical_complexity: Option<f64>,
     /// 0 (certain) to 10.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = LEAST, max = MOST)))]
     pub market_uncertainty: Option<f64>,
     /// 0 (none) to 10 (all there).
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = LEAST, max = MOST)))]
     pub resource_availability: Option<f64>,
     /// 0 (no deadline) to 10.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = LEAST, max = MOST)))]
     pub timeline_pressure: Option<f64>,
     /// Money at stake, 0 or more; above 1,000,000 makes the priority critical.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = MAX_AMOUNT)))]
     pub revenue_impact: Option<f64>,
     /// Customers touched, 0 or more; above 10,000 makes the priority high.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = MAX_AMOUNT)))]
     pub customer_impact: Option<f64>,
     /// Size of the effect on operations, 0 or more; above 100 makes the
     /// priority medium.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = MAX_AMOUNT)))]
     pub operational_impact: Option<f64>,
     pub affects_customers: Option<bool>,
     pub affects_revenue: Option<bool>,
@@ -165,7 +177,7 @@ impl AppraisalContext {
             "must be above 0 (0.000001 to 1e15): a cost of 0 leaves ROI undefined",
         );
         let amount = (0.0..=MAX_AMOUNT, "must be a number from 0 to 1e15");
-        let days = (f64::MIN_POSITIVE..=MAX_DAYS, "must be above 0 and at most 3650 days");
+        let days = (f64::from_bits(1)..=MAX_DAYS, "must be above 0 and at most 3650 days");
         let scale = (LEAST..=MOST, "must be a number from 0 to 10");
         for (name, value, (range, detail)) in [
             ("estimated_cost", self.estimated_cost, &cost),
@@ -891,11 +903,12 @@ mod tests {
             context.validate()
         };
         assert_eq!(good().validate(), []);
-        let valid: [Set; 5] = [
+        let valid: [Set; 6] = [
             |_| {},
             |c| c.title = Some("é".repeat(200)),
             |c| c.estimated_cost = Some(MIN_COST),
             |c| c.estimated_days = Some(3_650.0),
+            |c| c.estimated_days = Some(f64::from_bits(1)),
             |c| c.resource_availability = Some(10.0),
         ];
         for set in valid {

@@ -1,0 +1,318 @@
+"""What Schemathesis has to know beside the OpenAPI document.
+
+Who is asking; what no schema can say (rules that join two fields, or a field
+and the clock, or a field and what the client knows); and checks of our own on
+every reply. A request that the document calls valid is made valid here too,
+and then has to be accepted. The refusals that these rules lead to have tests
+of their own (tests/api).
+"""
+
+import json
+import os
+import re
+import threading
+import urllib.request
+import zlib
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, urlsplit
+
+import jsonschema_rs
+import schemathesis
+from hypothesis import strategies as st
+
+DESK = os.environ["FUZZ_DESK"]
+
+
+def desk(path):
+    with urllib.request.urlopen(DESK + path) as answer:
+        return json.load(answer)
+
+
+def operation_id(case):
+    return case.operation.definition.raw.get("operationId")
+
+
+# ---- who is asking -----------------------------------------------------------
+
+ADMIN, SECOND_ADMIN = desk("/admins")
+
+
+class Person:
+    """A user whose password is known, made anew where a run has spoiled him."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.known = None
+
+    def get(self):
+        with self.lock:
+            if self.known is None:
+                self.known = desk("/person?role=viewer")
+            return self.known
+
+    def forget(self):
+        with self.lock:
+            self.known = None
+
+
+VISITOR = Person()
+# Requests of several workers would change one person's password at the same
+# time, and each ends what the other knows.
+OWN = threading.local()
+
+
+def owner():
+    if not hasattr(OWN, "person"):
+        OWN.person = Person()
+    return OWN.person
+
+
+@schemathesis.auth(refresh_interval=None)
+class AccessToken:
+    def get(self, case, context):
+        if operation_id(case) == "change_password":
+            return desk(f"/token?role=viewer&id={owner().get()['id']}")
+        # An admin may neither disable himself nor give up his role.
+        own = (case.path_parameters or {}).get("id") == ADMIN
+        return desk(f"/token?role=admin&id={SECOND_ADMIN if own else ADMIN}")
+
+    def set(self, case, data, context):
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+# ---- what no schema can say --------------------------------------------------
+
+# The policy for addresses is about names (src/domain/probe_url.rs).
+schemathesis.openapi.format(
+    "probe-url",
+    st.builds(
+        lambda host, port, path: f"https://{host}.com{port}/{quote(path)}",
+        st.from_regex(r"[a-z][a-z0-9]{0,20}(\.[a-z0-9]{1,10})?", fullmatch=True),
+        st.sampled_from(["", ":443", ":8443"]),
+        st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=20),
+    ),
+)
+# As the document: of the years 1970 to 9999.
+schemathesis.openapi.format("date", st.dates(min_value=datetime(1970, 1, 1).date()).map(str))
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    repair = REPAIRS.get(operation_id(case))
+    if is_valid and repair is not None and isinstance(case.body, dict | list):
+        repair(case)
+    if is_valid:
+        know_the_page(case)
+    # After the repair: a key belongs to the body that is sent.
+    note_idempotency_key(case, is_valid)
+
+
+def know_the_page(case):
+    """Only the list itself knows what a cursor of it looks like: one that was
+    made up is left out, one that a reply named stays."""
+    cursor = (case.query or {}).get("cursor")
+    if isinstance(cursor, str) and cursor not in CURSORS:
+        del case.query["cursor"]
+
+
+CURSORS = set()
+
+
+BODIES = {}
+
+
+def note_idempotency_key(case, is_valid):
+    """A key that came with another body is refused by design; a valid request
+    gets a new one instead."""
+    header = (case.headers or {}).get("Idempotency-Key")
+    if not isinstance(header, str):
+        return
+    body = json.dumps(case.body, sort_keys=True, default=str)
+    # As the service reads it: quoted or bare, it is the same key.
+    key = header.strip()
+    if key.startswith('"') and key.endswith('"'):
+        key = re.sub(r"\\(.)", r"\1", key[1:-1])
+    if BODIES.setdefault((operation_id(case), key), body) != body and is_valid:
+        case.headers["Idempotency-Key"] = fresh = f"key-{len(BODIES)}"
+        BODIES[operation_id(case), fresh] = body
+
+
+def move_times_to_now(case):
+    """What was measured must be of the last days."""
+    now = datetime.now(UTC)
+    for row in case.body if isinstance(case.body, list) else [case.body]:
+        if not is_recent(row["at"], now):
+            age = timedelta(seconds=zlib.crc32(row["at"].encode()) % (47 * 3600))
+            row["at"] = (now - age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_recent(text, now):
+    try:
+        at = datetime.fromisoformat(text)
+        return timedelta(seconds=-30) < now - at < timedelta(hours=47)
+    except (TypeError, ValueError):
+        return False
+
+
+def public(url):
+    """The address, or one as long that the policy takes."""
+    return url if PUBLIC.match(url) else "https://example.com/".ljust(len(url), "a")
+
+
+PUBLIC = re.compile(r"https://[a-z][a-z0-9]*(\.[a-z0-9]+)?\.com(:8?443)?/")
+
+
+def make_terms_fit(case):
+    """The floor is below the target, names differ within a list and from the
+    id, and addresses are public."""
+    body = case.body
+    names = ("availability_floor_percent", "availability_target_percent")
+    if any(body.get(name) is not None for name in names):
+        floor, target = (body.get(name) for name in names)
+        floor, target = sorted((95 if floor is None else floor, 99.9 if target is None else target))
+        if floor == target:
+            floor, target = (0, target) if target > 0 else (0, 100)
+        body.update(zip(names, (floor, target), strict=True))
+    if body.get("status_page_url"):
+        body["status_page_url"] = public(body["status_page_url"])
+    for probe in body.get("probes") or []:
+        probe["url"] = public(probe["url"])
+    for field, key in (("probes", "key"), ("kpis", "name"), ("deliverables", "key")):
+        if body.get(field):
+            body[field] = list({entry[key]: entry for entry in body[field]}.values())
+    if body.get("aliases"):
+        taken = {body.get("id"), (case.path_parameters or {}).get("id")}
+        body["aliases"] = [alias for alias in body["aliases"] if alias not in taken]
+
+
+LOGINS = []
+
+
+def know_the_password(case):
+    """Every second login is that of somebody who exists."""
+    LOGINS.append(None)
+    if len(LOGINS) % 2 == 0:
+        visitor = VISITOR.get()
+        case.body.update(username=visitor["username"], password=visitor["password"])
+
+
+def know_the_current_password(case):
+    person = owner().get()
+    body = case.body
+    body["current_password"] = person["password"]
+    if body["new_password"] == person["password"]:
+        body["new_password"] = body["new_password"][::-1] + "."
+
+
+def make_address_short(case):
+    """An address is bounded in bytes and holds no blank of any alphabet."""
+    email = case.body.get("email")
+    if email is not None and not email.isascii():
+        case.body["email"] = "".join(c if c.isascii() else "x" for c in email)
+
+
+REPAIRS = {
+    "push_kpi": move_times_to_now,
+    "push_observations": move_times_to_now,
+    "create_partnership": make_terms_fit,
+    "change_partnership": make_terms_fit,
+    "create_user": make_address_short,
+    "login": know_the_password,
+    "change_password": know_the_current_password,
+}
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    if operation_id(case) == "change_password" and response.request.method == "PUT":
+        if response.status_code == 204:
+            owner().get()["password"] = case.body["new_password"]
+        elif response.status_code in (401, 409):
+            owner().forget()
+    if operation_id(case) == "retire_partnership" and response.status_code == 204:
+        desk("/more")
+    if operation_id(case) == "create_partnership" and response.status_code == 409:
+        desk("/fewer")
+    if operation_id(case) == "login" and response.status_code == 401:
+        sent = case.body.get("username") if isinstance(case.body, dict) else None
+        if sent == VISITOR.get()["username"]:
+            VISITOR.forget()
+
+
+# ---- checks of our own -------------------------------------------------------
+
+SECURITY_HEADERS = {
+    "strict-transport-security",
+    "x-content-type-options",
+    "x-frame-options",
+    "referrer-policy",
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
+    "x-permitted-cross-domain-policies",
+    "x-dns-prefetch-control",
+    "cache-control",
+    "x-request-id",
+}
+TALKATIVE_HEADERS = {"server", "x-powered-by", "x-xss-protection"}
+
+
+@schemathesis.check
+def every_reply_is_dressed(ctx, response, case):
+    """Headers of every reply are there once; every refusal is a problem."""
+    names = set(response.headers)
+    missing = SECURITY_HEADERS - names
+    assert not missing, f"headers are missing: {sorted(missing)}"
+    talkative = TALKATIVE_HEADERS & names
+    assert not talkative, f"headers that tell too much: {sorted(talkative)}"
+    repeated = sorted(name for name, values in response.headers.items() if len(values) > 1)
+    assert not repeated, f"headers that came twice: {repeated}"
+    if response.status_code == 204:
+        assert not response.content, "204 with a body"
+    if response.status_code < 400 or response.request.method == "HEAD":
+        return
+    assert response.headers["content-type"] == ["application/problem+json"], "a refusal that is no problem"
+    problem = response.json()
+    assert problem["status"] == response.status_code, "the problem tells another status"
+    assert [problem["request_id"]] == response.headers["x-request-id"], "the problem tells another request id"
+    if response.status_code == 405:
+        assert response.request.method not in response.headers["allow"][0].split(", "), "Allow names the refused method"
+
+
+ROWS = {}
+
+
+@schemathesis.check
+def rows_are_judged_one_by_one(ctx, response, case):
+    """Of a batch of observations, the rows that fit the document are stored,
+    and no others."""
+    if operation_id(case) != "push_observations" or response.status_code != 202:
+        return
+    rows = json.loads(response.request.body)
+    assert isinstance(rows, list) and 1 <= len(rows) <= 500, "what is no batch was accepted"
+    if "validator" not in ROWS:
+        components = case.operation.schema.raw_schema["components"]
+        schema = {"$ref": "#/components/schemas/ObservationIn", "components": components}
+        ROWS["validator"] = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    reply = response.json()
+    refused = {entry["row"] for entry in reply["rejected"]}
+    assert reply["accepted"] + len(refused) == len(rows), "some rows are neither accepted nor refused"
+    now = datetime.now(UTC)
+    for index, row in enumerate(rows):
+        fits = ROWS["validator"].is_valid(row)
+        if fits and is_recent(row["at"], now):
+            assert index not in refused, f"row {index} fits and was refused: {reply}"
+        if not fits:
+            assert index in refused, f"row {index} does not fit and was accepted"
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    """The document leaves room for fields to come; here an undocumented one is
+    an error."""
+    for schema in raw_schema["components"]["schemas"].values():
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
