@@ -230,6 +230,8 @@ def after_call(context, case, response):
             owner().get()["password"] = case.body["new_password"]
         elif response.status_code in (401, 409):
             owner().forget()
+    if operation_id(case).startswith("list_") and b'"next_cursor"' in response.content:
+        CURSORS.add(response.json().get("next_cursor"))
     if operation_id(case) == "retire_partnership" and response.status_code == 204:
         desk("/more")
     if operation_id(case) == "create_partnership" and response.status_code == 409:
