@@ -6,7 +6,8 @@ use crate::domain::validation::FieldError;
 use crate::platform::Headers;
 use ::http::Method;
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
@@ -105,6 +106,19 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // apart.
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut reader).map_err(refused)
+}
+
+/// A whole number however it is written: JSON has one kind of number, and
+/// some clients write every one as `60.0`. For `deserialize_with`.
+pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    /// Up to here every whole number is one of its own.
+    const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_SAFE;
+    let fits = is_whole.then(|| T::try_from(number as i64).ok()).flatten();
+    fits.map(Some).ok_or_else(|| de::Error::custom("expected a whole number in its range"))
 }
 
 fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {

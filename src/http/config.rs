@@ -115,18 +115,18 @@ pub struct SettingsPatchIn {
     pub min_coverage: Option<f64>,
     /// 60,000 to 86,400,000 ms.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 60_000, max = 86_400_000)))]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub observation_stale_after_ms: Option<i64>,
     /// 3,600,000 to 31,622,400,000 ms (a year).
     #[cfg_attr(
         not(target_arch = "wasm32"),
         schemars(range(min = 3_600_000, max = 31_622_400_000_i64))
     )]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub kpi_stale_after_ms: Option<i64>,
     /// 60,000 to 86,400,000 ms.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 60_000, max = 86_400_000)))]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub status_page_stale_after_ms: Option<i64>,
     #[serde(default)]
     pub limits: Option<LimitsIn>,
@@ -160,7 +160,7 @@ macro_rules! limits_in {
         #[serde(deny_unknown_fields)]
         pub struct LimitsIn {$(
             #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = $literal)))]
-            #[serde(default)]
+            #[serde(default, deserialize_with = "super::body::whole")]
             pub $field: Option<u32>,
         )*}
 

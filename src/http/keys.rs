@@ -46,7 +46,7 @@ pub struct CreateKeyIn {
     pub permissions: Vec<KeyPermission>,
     /// 1 to 365; 90 if left out.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 365)))]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub expires_in_days: Option<u32>,
 }
 
@@ -94,7 +94,7 @@ pub struct RotateKeyIn {
     /// Seconds for which the old key goes on working, 0 to 604,800 (a week);
     /// 86,400 (a day) if left out.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 604_800)))]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub overlap_seconds: Option<u32>,
 }
 
@@ -164,9 +164,13 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
     Ok(page.link(&cx, Reply::ok(&out), out.next_cursor.as_deref()))
 }
 
-/// GET `/auth/keys/{id}`.
+/// GET `/auth/keys/{id}`. One that was revoked stands in the list only.
 pub async fn show(cx: Cx) -> Result<Reply, Problem> {
-    Ok(Reply::ok(&KeyOut::from_row(find(&cx).await?)))
+    let row = find(&cx).await?;
+    if row.revoked_at.is_some() {
+        return Err(Problem::not_found("the API key was revoked; the list still shows it"));
+    }
+    Ok(Reply::ok(&KeyOut::from_row(row)))
 }
 
 /// POST `/auth/keys`.

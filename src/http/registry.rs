@@ -29,7 +29,7 @@ use crate::objects::{board, partnership};
 use crate::platform::sql::Statement;
 use crate::store::{registry, settings};
 use ::http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 
 /// Bounds of one tenant and one partnership: a board is read whole.
@@ -155,16 +155,16 @@ pub struct ProbeIn {
     pub url: String,
     /// 60 to 86,400 seconds; 60 if left out.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 60, max = 86_400)))]
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub interval_s: Option<u32>,
     /// 100 to 20,000 ms; 10,000 if left out.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 100, max = 20_000)))]
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub deadline_ms: Option<u32>,
     /// A slower answer is `degraded`, 1 to 20,000 ms; left out: none is too
     /// slow.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 20_000)))]
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "super::body::whole")]
     pub degraded_above_ms: Option<u32>,
     pub enabled: Option<bool>,
 }
@@ -228,17 +228,6 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// A whole number however it is written: JSON has one kind of number, and
-/// some clients write every one as `60.0`.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
-        Ok(Some(number as u32))
-    } else {
-        Err(de::Error::custom("expected a whole number"))
-    }
 }
 
 pub async fn create(cx: Cx) -> Result<Reply, Problem> {
