@@ -267,7 +267,7 @@ describe("an access token", () => {
       for (const path of [`${API}/info`, `${AUTH}/me`, `${API}/health`]) {
         const reply = await caller(worker, token).get(path);
         const { detail } = expectProblem(reply, 401, "invalid_token");
-        assert.equal(detail, "the token is not valid or has expired", what);
+        assert.equal(detail, "the token or API key is not valid or has expired", what);
         assert.equal(reply.headers.get("www-authenticate"), 'Bearer error="invalid_token"', what);
       }
     }
@@ -453,6 +453,18 @@ const OPERATIONS = [
   ["POST", `${API}/partnerships/{id}/observations`, ["admin", "ingest"], 422, []],
   ["POST", `${API}/partnerships/{id}/kpis/{name}`, ["admin", "ingest"], 422, []],
   ["POST", `${AUTH}/logout`, ROLES, 204, { refresh_token: "rt_of_nobody" }],
+  ["GET", `${API}/partnerships/{id}`, READERS, 200],
+  ["GET", `${API}/partnerships/{id}/deliverables/{key}`, READERS, 404],
+  ["GET", `${API}/decisions`, READERS, 200],
+  ["GET", `${API}/activity`, READERS, 200],
+  ["PATCH", `${API}/config`, ["admin"], 422, { unknown: 1 }],
+  ["GET", `${API}/rate-limits/{client}`, ["admin"], 404],
+  ["DELETE", `${API}/rate-limits/{client}`, ["admin"], 404],
+  ["GET", `${AUTH}/keys`, ["admin"], 200],
+  ["POST", `${AUTH}/keys`, ["admin"], 422, {}],
+  ["GET", `${AUTH}/keys/{id}`, ["admin"], 404],
+  ["DELETE", `${AUTH}/keys/{id}`, ["admin"], 404],
+  ["POST", `${AUTH}/keys/{id}/rotate`, ["admin"], 404, {}],
   ["GET", `${AUTH}/me`, ROLES, 200],
   ["PUT", `${AUTH}/password`, ROLES, 422, { current_password: "x", new_password: "x" }],
   ["GET", `${AUTH}/users`, ["admin"], 200],
