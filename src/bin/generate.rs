@@ -1,5 +1,6 @@
 //! Writes the generated files: `src/http/examples.json`, the replies of the
-//! application to a scripted story, and `src/http/openapi.json`.
+//! application to a scripted story, `src/http/openapi.json`, and
+//! `tests/access.json`, what each kind of caller gets from each route.
 //! `generate --check` writes nothing and fails where a file is not up to date.
 //!
 //! Some replies quote the files as they were compiled in (`/docs/endpoints`,
@@ -16,10 +17,12 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
+    use devskyy_orchestration::auth::permission::{FOR_API_KEYS, Permission, Role};
     use devskyy_orchestration::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
     use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
     use devskyy_orchestration::http::Endpoint;
     use devskyy_orchestration::http::openapi::{Example, Examples, example_name, generate};
+    use devskyy_orchestration::http::route::{Access, BodyKind};
     use devskyy_orchestration::http::{Body, Reply, Request};
     use devskyy_orchestration::platform::Headers;
     use devskyy_orchestration::platform::native::{Fault, Script};
@@ -32,6 +35,7 @@ mod host {
 
     const EXAMPLES: &str = "src/http/examples.json";
     const OPENAPI: &str = "src/http/openapi.json";
+    const ACCESS: &str = "tests/access.json";
 
     /// When the story is told. The partners are probed for an hour before it.
     const NOW: &str = "2026-01-31T12:00:00Z";
@@ -59,7 +63,11 @@ mod host {
         let examples = tell()?;
         let document = generate(ROUTES, &examples)?;
         let mut stale = Vec::new();
-        for (file, text) in [(EXAMPLES, pretty(&examples)?), (OPENAPI, pretty(&document)?)] {
+        for (file, text) in [
+            (EXAMPLES, pretty(&examples)?),
+            (OPENAPI, pretty(&document)?),
+            (ACCESS, access::table()?),
+        ] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
             if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
                 continue;
@@ -514,4 +522,189 @@ mod host {
         "components": [{ "id": "1", "name": "API", "status": "operational" }],
         "incidents": []
     }"#;
+
+    /// `tests/access.json`: every route x every kind of caller -> the status.
+    ///
+    /// It follows from the route table and the grants of roles, so a change of
+    /// either shows as a change of the file. The tests send each of these
+    /// requests, on the host and on workerd.
+    mod access {
+        use super::*;
+
+        /// What the rows name, beside the seeds of the first tenant. There is a
+        /// user for each role, as a token alone may not do for a route.
+        const GIVEN: &[&str] = &[
+            "INSERT INTO tenants (id, name, created_at) VALUES ('ten_access_other', 'Other', 0)",
+            "INSERT INTO settings (tenant_id, version, document, author_id, created_at) \
+             SELECT 'ten_access_other', 1, document, 'system', 0 FROM settings \
+             WHERE tenant_id = 'ten_default' AND version = 1",
+            "INSERT INTO users (id, tenant_id, username, password_hash, password_source, role, \
+             created_at, created_by, updated_at) \
+             SELECT 'usr_access_' || value, 'ten_default', 'access-' || value, 'x', 'admin', \
+             iif(value = 'target', 'viewer', value), 0, 'system', 0 \
+             FROM json_each('[\"admin\",\"system_admin\",\"orchestration_manager\",\"viewer\",\
+             \"ingest\",\"metrics_viewer\",\"target\"]')",
+            "INSERT INTO users (id, tenant_id, username, password_hash, password_source, role, \
+             created_at, created_by, updated_at) VALUES ('usr_access_other', 'ten_access_other', \
+             'access-other', 'x', 'admin', 'admin', 0, 'system', 0)",
+            "INSERT INTO partnerships (tenant_id, id, name, partner, availability_target_percent, \
+             availability_floor_percent, degraded_counts_as_bad, revision, created_at, updated_at) \
+             VALUES ('ten_default', 'access_retired', 'Retired', 'Nobody', 99.9, 95, 0, 1, 0, 0)",
+            "INSERT INTO partnership_names (tenant_id, name, partnership_id) \
+             VALUES ('ten_default', 'access_retired', 'access_retired')",
+        ];
+
+        const UNRETIRE: &[&str] =
+            &["UPDATE partnerships SET retired_at = NULL WHERE id = 'access_retired'"];
+        const NO_NEW_PARTNERSHIP: &[&str] = &[
+            "DELETE FROM partnership_names WHERE partnership_id = 'access_new'",
+            "DELETE FROM partnerships WHERE id = 'access_new'",
+        ];
+        const NO_NEW_USER: &[&str] = &["DELETE FROM users WHERE username = 'access-new'"];
+        /// Times in 1970 and 2100.
+        const LIVE_KEY: &[&str] = &[
+            "DELETE FROM api_keys WHERE id = 'key_access_target'",
+            "INSERT INTO api_keys (id, tenant_id, name, prefix, secret_hash, permissions, \
+             created_at, created_by, expires_at) VALUES ('key_access_target', 'ten_default', \
+             'target', 'dsk_target', 'x', '[\"metrics:read\"]', 0, 'system', 4102444800000)",
+        ];
+
+        /// A request that succeeds, unless it says that it cannot.
+        #[derive(Default)]
+        struct Case {
+            body: Option<Value>,
+            /// SQL that puts in place what the request uses up.
+            before: &'static [&'static str],
+            /// Where success is out of reach of this table: what comes instead.
+            status: Option<u16>,
+        }
+
+        /// What is not self-evident of a route. In bodies, `{now}` is the time.
+        fn case(id: &str) -> Case {
+            let body = |body: Value| Case { body: Some(body), ..Case::default() };
+            match id {
+                "decide" => body(json!({ "context": {} })),
+                "create_partnership" => Case {
+                    before: NO_NEW_PARTNERSHIP,
+                    ..body(json!({ "id": "access_new", "name": "New", "partner": "New" }))
+                },
+                "change_partnership" => body(json!({ "latency_target_ms": 300.0 })),
+                "retire_partnership" => Case { before: UNRETIRE, ..Case::default() },
+                "report_deliverable" => {
+                    body(json!({ "completion_percentage": 50.0, "status": "in_progress" }))
+                }
+                "push_observations" => {
+                    body(json!([{ "at": "{now}", "outcome": "up", "source": "gateway" }]))
+                }
+                "push_kpi" => body(json!({ "value": 99.0, "at": "{now}" })),
+                "change_config" => body(json!({ "limits": { "ingest": 700 } })),
+                // No user of the table has a password that anybody knows.
+                "login" => Case {
+                    status: Some(401),
+                    ..body(json!({ "username": "access-nobody", "password": "none of his" }))
+                },
+                "refresh" => {
+                    Case { status: Some(401), ..body(json!({ "refresh_token": "rt_of_nobody" })) }
+                }
+                "change_password" => Case {
+                    status: Some(422),
+                    ..body(json!({ "current_password": "x", "new_password": "a password of his" }))
+                },
+                "logout" => body(json!({ "refresh_token": "rt_of_nobody" })),
+                "create_user" => Case {
+                    before: NO_NEW_USER,
+                    ..body(json!({
+                        "username": "access-new", "password": "a password of hers", "role": "viewer",
+                    }))
+                },
+                "change_user" => body(json!({ "role": "ingest" })),
+                "create_key" => {
+                    body(json!({ "name": "access-new", "permissions": ["metrics:read"] }))
+                }
+                "get_key" | "revoke_key" => Case { before: LIVE_KEY, ..Case::default() },
+                "rotate_key" => Case { before: LIVE_KEY, ..body(json!({})) },
+                _ => Case::default(),
+            }
+        }
+
+        /// The route's path with what is there: in the first tenant, but for
+        /// the file.
+        fn concrete(route: &Endpoint) -> Result<String, String> {
+            let values: Vec<&str> = match route.path.split_once('{').map(|(start, _)| start) {
+                None => vec![],
+                Some("/api/v1/orchestration/metrics/") => vec!["cursor_technical"],
+                Some("/api/v1/orchestration/partnerships/") => match route.id {
+                    "retire_partnership" => vec!["access_retired"],
+                    "push_kpi" => vec!["cursor_technical", "security_score"],
+                    _ => vec!["cursor_technical", "mobile_first_platform"],
+                },
+                Some("/api/v1/orchestration/rate-limits/") => vec!["usr_access_target"],
+                Some("/api/v1/auth/users/") => vec!["usr_access_target"],
+                Some("/api/v1/auth/keys/") => vec!["key_access_target"],
+                Some("/docs-assets/") => vec!["page.js"],
+                Some(_) => return Err(format!("{}: nothing is known to be there", route.path)),
+            };
+            path(route, &values)
+        }
+
+        /// The row of a route: each caller with the status he gets.
+        fn row(route: &Endpoint) -> Result<String, String> {
+            let Case { body, before, status } = case(route.id);
+            if body.is_some() != (route.body != BodyKind::None) {
+                return Err(format!("mod access does not know what to send to {}", route.id));
+            }
+            let permission = match route.access {
+                Access::Requires(permission) | Access::PublicHealth(permission) => Some(permission),
+                Access::Public | Access::Authenticated | Access::User => None,
+            };
+            let success = status.unwrap_or(route.status);
+            let public = route.access == Access::Public;
+            let if_may = |may: bool| if may { success } else { 403 };
+
+            let mut expected: Vec<(&str, u16)> = Vec::new();
+            for role in Role::ALL {
+                let may = permission.is_none_or(|permission| role.may(permission));
+                expected.push((role.name(), if_may(may)));
+            }
+            let for_keys = permission.is_none_or(|needed| FOR_API_KEYS.contains(&needed))
+                && route.access != Access::User;
+            let open = public || matches!(route.access, Access::PublicHealth(_));
+            let of_first = route.path.contains('{') && !public;
+            expected.extend([
+                ("api_key", if_may(for_keys)),
+                ("api_key_without", if_may(for_keys && permission.is_none())),
+                ("none", if open { success } else { 401 }),
+                ("expired", if public { success } else { 401 }),
+                ("other_tenant", if of_first { 404 } else { success }),
+            ]);
+            let expected: Vec<String> =
+                expected.iter().map(|(who, status)| format!("\"{who}\": {status}")).collect();
+            // By hand, as a map would sort its keys.
+            let fields = [
+                ("id", json!(route.id)),
+                ("method", json!(route.method.as_str())),
+                ("path", json!(concrete(route)?)),
+                ("permission", json!(permission.map(Permission::name))),
+                ("body", json!(body)),
+                ("before", json!(before)),
+            ];
+            let fields: String =
+                fields.iter().map(|(name, value)| format!("\"{name}\": {value}, ")).collect();
+            Ok(format!("{{{fields}\"expected\": {{{}}}}}", expected.join(", ")))
+        }
+
+        /// A row of the table on a line of the file.
+        pub fn table() -> Result<String, String> {
+            let rows = ROUTES.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+            let keys: Vec<&str> = FOR_API_KEYS.iter().map(|permission| permission.name()).collect();
+            let given: Vec<String> = GIVEN.iter().map(|sql| json!(sql).to_string()).collect();
+            let list = |lines: &[String]| format!("[\n    {}\n  ]", lines.join(",\n    "));
+            Ok(format!(
+                "{{\n  \"given\": {},\n  \"key_permissions\": {},\n  \"rows\": {}\n}}\n",
+                list(&given),
+                json!(keys),
+                list(&rows)
+            ))
+        }
+    }
 }

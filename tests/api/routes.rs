@@ -3,13 +3,17 @@
 
 use crate::support::{API, OTHER_TENANT, TestApp, TestReply, TestRequest};
 use devskyy_orchestration::auth::permission::Role;
+use devskyy_orchestration::auth::token::Grant;
 use devskyy_orchestration::domain::time::{MINUTE_MS, Timestamp};
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, SIGNING_KEY};
+use devskyy_orchestration::http::app::Matched;
 use devskyy_orchestration::platform::Vars;
 use devskyy_orchestration::platform::native::{Fault, Script};
 use devskyy_orchestration::routes::ROUTES;
 use devskyy_orchestration::store::MIGRATIONS;
 use devskyy_orchestration::store::kv::SELF_CHECK_KEY;
+use devskyy_orchestration::store::tenants::DEFAULT_TENANT_ID;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -660,6 +664,151 @@ fn the_table_above_names_every_route_that_takes_a_token() {
         })
         .count();
     assert_eq!(guarded, access().len());
+}
+
+// ---- the same, generated from the route table and the grants, for API keys as well ----
+
+/// `tests/access.json`, which `make generate` writes and workerd is tried with.
+#[derive(Deserialize)]
+struct AccessTable {
+    /// SQL that makes what the rows name.
+    given: Vec<String>,
+    /// What an API key may be given.
+    key_permissions: Vec<String>,
+    rows: Vec<AccessRow>,
+}
+
+#[derive(Deserialize)]
+struct AccessRow {
+    id: String,
+    method: String,
+    path: String,
+    permission: Option<String>,
+    body: Value,
+    /// SQL that puts back what an earlier success used up.
+    before: Vec<String>,
+    expected: BTreeMap<String, u16>,
+}
+
+fn access_table() -> AccessTable {
+    serde_json::from_str(include_str!("../access.json")).unwrap()
+}
+
+impl AccessTable {
+    /// Where every row finds what it names.
+    fn world(&self) -> TestApp {
+        let app = TestApp::seeded();
+        app.platform.assets.put("/docs/page.js", "text/javascript", b"text");
+        for sql in self.given.iter().chain(self.rows.iter().flat_map(|row| &row.before)) {
+            app.run(sql.clone());
+        }
+        app
+    }
+
+    /// The permissions of the API key that stands for this column, if one does.
+    fn key(&self, row: &AccessRow, who: &str) -> Option<Vec<String>> {
+        let needed = row.permission.as_ref().filter(|name| self.key_permissions.contains(name));
+        let mut permissions = self.key_permissions.clone();
+        match (who, needed) {
+            ("api_key", Some(needed)) => permissions.retain(|name| name == needed),
+            ("api_key_without", Some(needed)) => permissions.retain(|name| name != needed),
+            ("api_key" | "api_key_without", None) => {}
+            _ => return None,
+        }
+        Some(permissions)
+    }
+
+    fn credential(&self, app: &TestApp, row: &AccessRow, who: &str) -> Option<String> {
+        if let Some(permissions) = self.key(row, who) {
+            let body = json!({ "name": "of the table", "permissions": permissions });
+            let admin = token_for(app, DEFAULT_TENANT_ID, "admin", Role::Admin, 0);
+            let made = app.post("/api/v1/auth/keys").bearer(&admin).json(body).send().expect(201);
+            return Some(made["key"].as_str().unwrap().to_owned());
+        }
+        Some(match who {
+            "none" => return None,
+            "expired" => token_for(app, DEFAULT_TENANT_ID, "admin", Role::Admin, 15 * MINUTE_MS),
+            "other_tenant" => token_for(app, "ten_access_other", "other", Role::Admin, 0),
+            role => token_for(app, DEFAULT_TENANT_ID, role, Role::parse(role).unwrap(), 0),
+        })
+    }
+}
+
+/// The token of a user that the table makes.
+fn token_for(app: &TestApp, tenant_id: &str, user: &str, role: Role, age_ms: i64) -> String {
+    let user_id = format!("usr_access_{user}");
+    let grant = Grant { tenant_id, user_id: &user_id, role };
+    app.world.app.verifier.keys().unwrap().sign(&grant, app.now().plus_ms(-age_ms), &[1; 10])
+}
+
+fn send_row(app: &TestApp, row: &AccessRow, credential: Option<&str>) -> TestReply {
+    let mut request = app.request(&row.method, &row.path);
+    if let Some(credential) = credential {
+        request = request.bearer(credential);
+    }
+    if !row.body.is_null() {
+        let body = row.body.to_string().replace("{now}", crate::support::NOW);
+        request = request.body("application/json", &body);
+    }
+    request.send()
+}
+
+#[test]
+fn every_caller_of_the_generated_table_gets_what_it_says() {
+    let table = access_table();
+    for row in &table.rows {
+        // Refusals leave everything as it is, so one world will do for all of them.
+        let (refused, served): (Vec<_>, Vec<_>) =
+            row.expected.iter().partition(|(_, status)| [401, 403, 404].contains(*status));
+        let app = table.world();
+        let credentials: Vec<Option<String>> =
+            refused.iter().map(|(who, _)| table.credential(&app, row, who)).collect();
+        for key in credentials.iter().flatten().filter(|text| text.starts_with("dsk_")) {
+            // Its use is noted once a minute.
+            app.get("/api/v1/auth/me").bearer(key).send().expect(200);
+        }
+        let before = app.stored();
+        for ((who, status), credential) in refused.iter().zip(&credentials) {
+            let reply = send_row(&app, row, credential.as_deref());
+            assert_eq!(reply.status, **status, "{} as {who}: {}", row.id, reply.text);
+        }
+        if !["login", "refresh"].contains(&row.id.as_str()) {
+            assert_eq!(app.stored(), before, "a refusal of {} left something", row.id);
+        }
+        let is_read = row.method == "GET";
+        let mut world = app;
+        for (who, status) in served {
+            if !is_read {
+                world = table.world();
+            }
+            let credential = table.credential(&world, row, who);
+            let reply = send_row(&world, row, credential.as_deref());
+            assert_eq!(reply.status, *status, "{} as {who}: {}", row.id, reply.text);
+        }
+    }
+}
+
+#[test]
+fn the_generated_table_has_every_route_and_agrees_with_the_one_above() {
+    let table = access_table();
+    let ids: Vec<&str> = table.rows.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, ROUTES.iter().map(|route| route.id).collect::<Vec<_>>());
+    let app = TestApp::new();
+    let route_of =
+        |method: &str, path: &str| match app.world.app.route(&method.parse().unwrap(), path) {
+            Matched::Found(route, _) => route.id,
+            _ => panic!("{method} {path} is no route"),
+        };
+    for row in access() {
+        let path = if row.path.starts_with("/api") { row.path.to_owned() } else { api(row.path) };
+        let id = route_of(row.method, &path);
+        let generated = table.rows.iter().find(|known| known.id == id).unwrap();
+        assert_eq!(route_of(&generated.method, &generated.path), id);
+        for (role, expected) in ROLES.into_iter().zip(row.by_role) {
+            assert_eq!(generated.expected[role.name()], expected, "{id} as {}", role.name());
+        }
+        assert_eq!(generated.expected["none"], row.anyone, "{id}");
+    }
 }
 
 #[test]

@@ -93,15 +93,19 @@ describe("/openapi.json", () => {
     assert.equal(reply.headers.get("content-type"), "application/json");
     assert.equal(reply.headers.get("cache-control"), "public, max-age=300");
     assert.match(reply.json.openapi, /^3\.1\./);
-    assert.ok(operations().length >= 29);
+    assert.ok(operations().length >= 41);
   });
 
   test("each operation called as its example says answers as it says", async () => {
     const exampleOf = ({ requestBody }) => requestBody?.content[JSON_MEDIA].example;
     const now = () => new Date(Date.now() - 1_000).toISOString();
-    // The example makes this user, in the middle of the run.
-    const maria = exampleOf(operations().find(({ operationId }) => operationId === "create_user"));
+    // The examples make this user and this key, before they are needed.
+    const made = (id) => exampleOf(operations().find(({ operationId }) => operationId === id));
+    const [maria, scraper] = [made("create_user"), made("create_key")];
     const idOf = async ({ username }) => (await worker.rows("SELECT id FROM users WHERE username = ?", username))[0].id;
+    const keyId = async () => (await worker.rows("SELECT id FROM api_keys WHERE name = ? ORDER BY id", scraper.name))[0].id;
+    const ofKey = { parameters: async () => ({ id: await keyId() }) };
+    const ofClient = { parameters: async () => ({ client: await keyId() }) };
     // Where an example cannot be sent as it stands: who calls, and what changes in the body.
     const special = {
       login: { body: () => ADMIN },
@@ -109,13 +113,18 @@ describe("/openapi.json", () => {
       logout: { who: () => logIn(worker), body: (_, { tokens }) => ({ refresh_token: tokens.refresh_token }) },
       change_password: { who: () => logIn(worker, maria) },
       change_user: { parameters: async () => ({ id: await idOf(maria) }) },
+      get_key: ofKey,
+      rotate_key: ofKey,
+      revoke_key: ofKey,
+      get_rate_limits: ofClient,
+      lift_block: ofClient,
       docs_asset: { parameters: () => ({ file: "page.js" }) },
       push_observations: { body: (rows) => rows.map((row) => ({ ...row, at: now() })) },
       push_kpi: { body: (value) => ({ ...value, at: now() }) },
     };
     // What makes something comes before what needs it; what ends something comes last.
-    const FIRST = ["create_partnership", "create_user", "change_password"];
-    const LAST = ["retire_partnership", "change_user", "logout"];
+    const FIRST = ["create_partnership", "create_user", "create_key", "change_password"];
+    const LAST = ["retire_partnership", "change_user", "revoke_key", "logout"];
     const rank = ({ operationId: id }) => (FIRST.includes(id) ? FIRST.indexOf(id) - FIRST.length : LAST.indexOf(id) + 1);
     const called = [];
     for (const operation of operations().sort((a, b) => rank(a) - rank(b))) {

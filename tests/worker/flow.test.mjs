@@ -475,7 +475,7 @@ describe("what the service says of itself", () => {
   test("/status counts what is there", async () => {
     await tick();
     const tables = await rows("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 1");
-    const lines = await rows("SELECT event, status, actor, subject FROM activity ORDER BY at DESC, rowid DESC LIMIT 20");
+    const lines = await rows("SELECT event, status, actor, subject FROM activity ORDER BY at DESC, id DESC LIMIT 20");
     const expected = {};
     for (const { name } of tables) expected[name] = await count(name);
     await forgetBoard(admin, "gateway");
@@ -530,7 +530,7 @@ describe("what the service says of itself", () => {
       },
     );
     assert.equal(statistics.observations_total, expect(await admin.get(`${API}/status`), 200).resource_usage.observations_total);
-    assert.deepEqual([user.role, user.permissions.length], ["admin", 10]);
+    assert.deepEqual([user.role, user.permissions.length], ["admin", 16]);
   });
 
   test("/config shows the values in force, and of secrets only that they are there", async () => {
@@ -543,7 +543,9 @@ describe("what the service says of itself", () => {
     assert.equal(configuration.security_settings.bootstrap_secrets_present, true);
     assert.equal(configuration.api_settings.environment, "development");
     const [stored] = await rows("SELECT version, document, created_at FROM settings ORDER BY version DESC LIMIT 1");
-    assert.deepEqual(configuration.partnership_settings, JSON.parse(stored.document));
+    const { limits } = configuration.api_settings;
+    assert.deepEqual({ ...configuration.partnership_settings, limits }, JSON.parse(stored.document));
+    assert.equal(configuration.security_settings.rate_limiting, false, "here");
     assert.deepEqual([version, last_updated], [stored.version, new Date(stored.created_at).toISOString()]);
     for (const secret of [ADMIN.password, Buffer.alloc(32, 7).toString("base64url")]) assert.ok(!reply.text.includes(secret));
   });
@@ -593,7 +595,10 @@ describe("a second tenant", () => {
     assert.deepEqual(expect(await stranger.get(`${API}/partnerships`), 200), []);
     assert.deepEqual(expect(await stranger.get(`${API}/metrics`), 200), []);
     assert.deepEqual(expect(await stranger.get(`${API}/health`), 200), NOTHING_KNOWN);
-    assert.deepEqual(expect(await stranger.get(`${AUTH}/users`), 200), { users: [] });
+    assert.deepEqual(expect(await stranger.get(`${AUTH}/users`), 200), { users: [], next_cursor: null });
+    assert.deepEqual(expect(await stranger.get(`${AUTH}/keys`), 200), { keys: [], next_cursor: null });
+    assert.deepEqual(expect(await stranger.get(`${API}/activity`), 200), { activity: [], next_cursor: null });
+    assert.deepEqual(expect(await stranger.get(`${API}/decisions`), 200), { decisions: [], next_cursor: null });
     const { recent_activity, resource_usage } = expect(await stranger.get(`${API}/status`), 200);
     assert.deepEqual(recent_activity, []);
     assert.equal(resource_usage.observations_total, 0);
@@ -605,32 +610,39 @@ describe("a second tenant", () => {
   test("gets 404 for each resource of the first, on every route that names one", async () => {
     const { paths } = expect(await caller(worker).get("/openapi.json"), 200);
     const [{ id: user }] = await rows("SELECT id FROM users");
+    const wanted = { name: "of the first", permissions: ["metrics:read"] };
+    const { id: key } = expect(await admin.post(`${AUTH}/keys`, wanted), 201).api_key;
     const bodies = {
       change_partnership: { name: "Taken over" },
       report_deliverable: { completion_percentage: 1, status: "in_progress" },
       push_observations: [{ at: new Date().toISOString(), outcome: "down", source: "stranger" }],
       push_kpi: { value: 1, at: new Date().toISOString() },
       change_user: { role: "viewer" },
+      rotate_key: {},
     };
-    const names = { id: "cursor_technical", type: "cursor_technical", key: "mobile_first_platform", name: "security_score" };
+    const common = { type: "cursor_technical", key: "mobile_first_platform", name: "security_score", client: user };
+    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : "cursor_technical");
     const asked = [];
     const before = JSON.stringify(await look("cursor"));
     for (const [template, methods] of Object.entries(paths)) {
       if (!template.includes("{") || template.startsWith("/docs-assets")) continue;
       for (const [method, { operationId }] of Object.entries(methods)) {
-        const target = template.replace(/\{(\w+)\}/g, (_, name) => (template.includes("/users/") ? user : names[name]));
+        const names = { ...common, id: idIn(template) };
+        const target = template.replace(/\{(\w+)\}/g, (_, name) => names[name]);
         expectProblem(await stranger.request(method.toUpperCase(), target, { body: bodies[operationId] }), 404, "not_found");
         asked.push(operationId);
       }
     }
     assert.deepEqual(asked.sort(), [
-      "change_partnership", "change_user", "get_metrics", "get_partnership_status",
-      "push_kpi", "push_observations", "report_deliverable", "retire_partnership",
+      "change_partnership", "change_user", "get_deliverable", "get_key", "get_metrics", "get_partnership",
+      "get_partnership_status", "get_rate_limits", "lift_block", "push_kpi", "push_observations", "report_deliverable",
+      "retire_partnership", "revoke_key", "rotate_key",
     ]);
     const after = await look("cursor");
     assert.equal(after.revision, JSON.parse(before).revision);
     assert.deepEqual(after.metrics.uptime, JSON.parse(before).metrics.uptime);
     assert.equal((await rows("SELECT role FROM users WHERE id = ?", user))[0].role, "admin");
+    assert.deepEqual(await rows("SELECT id, revoked_at FROM api_keys"), [{ id: key, revoked_at: null }]);
     assert.equal(await count("activity WHERE tenant_id = 'ten_other'"), 0);
   });
 

@@ -54,12 +54,17 @@ describe("D1", () => {
     const tables = await rows("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0");
     const ours = tables.map(({ name }) => name).filter((name) => !/^(sqlite_|_cf_|d1_migrations$)/.test(name));
     assert.deepEqual(ours, []);
-    assert.ok((await count("pragma_table_list WHERE strict = 1")) >= 12);
+    assert.ok((await count("pragma_table_list WHERE strict = 1")) >= 15);
   });
 
   test("refuses values that break a rule of the schema", async () => {
     const partnership = (column, value) => `UPDATE partnerships SET ${column} = ${value} WHERE id = 'grok_brand'`;
     const user = (column, value) => `UPDATE users SET ${column} = ${value} WHERE username = '${ADMIN.username}'`;
+    /** The one key once more, with these values instead. */
+    const key = (id, prefix, name = "name", permissions = "permissions") =>
+      `INSERT INTO api_keys SELECT ${id}, tenant_id, ${name}, ${prefix}, secret_hash, ${permissions},
+       created_at, created_by, expires_at, NULL, NULL, NULL FROM api_keys LIMIT 1`;
+    expect(await admin.post(`${AUTH}/keys`, { name: "one of a kind", permissions: ["metrics:read"] }), 201);
     for (const [sql, reason] of [
       ["INSERT INTO tenants VALUES ('ten_x', 'X', 'yesterday')", /cannot store TEXT value in INTEGER column/],
       ["INSERT INTO tenants VALUES ('ten_x', '', 0)", /CHECK constraint failed: tenants_name/],
@@ -68,7 +73,7 @@ describe("D1", () => {
       [user("tenant_id", "'ten_nobody'"), /FOREIGN KEY constraint failed/],
       [
         `INSERT INTO users
-         SELECT 'usr_x', tenant_id, upper(username), NULL, password_hash, password_source, role, NULL, 0, 'x', 0 FROM users`,
+         SELECT 'usr_x', tenant_id, upper(username), NULL, password_hash, password_source, role, NULL, 0, 'x', 0, NULL FROM users`,
         /UNIQUE constraint failed: users.username/,
       ],
       [partnership("availability_floor_percent", "100"), /CHECK constraint failed: partnerships_availability/],
@@ -91,6 +96,14 @@ describe("D1", () => {
       [
         "INSERT INTO activity VALUES ('act_x', 'ten_default', 0, 'x', 'x', 'maybe', 'x')",
         /CHECK constraint failed: activity_status/,
+      ],
+      [key("id || 'x'", "prefix"), /UNIQUE constraint failed: api_keys.prefix/],
+      [key("'key_y'", "'dsk_y'", "''"), /CHECK constraint failed: api_keys_name/],
+      [key("'key_y'", "'dsk_y'", "name", "'read'"), /CHECK constraint failed: api_keys_permissions/],
+      ["INSERT INTO login_failures VALUES (1, 'ten_default', 'usr_nobody', 0)", /FOREIGN KEY constraint failed/],
+      [
+        "INSERT INTO idempotency_keys VALUES ('ten_default', 'x', 'x', 200, '[', '', 0)",
+        /CHECK constraint failed: idempotency_keys_headers/,
       ],
       ["INSERT INTO job_runs VALUES ('x', 0, 0, 0, 'perhaps', '')", /CHECK constraint failed: job_runs_outcome/],
     ]) {
@@ -358,9 +371,10 @@ describe("HTTP", () => {
   test("a method the resource does not know is 405 with those it knows", async () => {
     for (const [method, path, allow] of [
       ["DELETE", `${API}/health`, "GET, HEAD, OPTIONS"],
-      ["GET", `${API}/decisions`, "POST, OPTIONS"],
+      ["PUT", `${API}/decisions`, "POST, GET, HEAD, OPTIONS"],
+      ["GET", `${API}/partnerships/cursor/observations`, "POST, OPTIONS"],
       ["PUT", `${API}/partnerships`, "GET, POST, HEAD, OPTIONS"],
-      ["POST", `${API}/partnerships/cursor`, "PATCH, DELETE, OPTIONS"],
+      ["POST", `${API}/partnerships/cursor`, "GET, PATCH, DELETE, HEAD, OPTIONS"],
       ["PROPFIND", `${API}/health`, "GET, HEAD, OPTIONS"],
     ]) {
       const reply = await admin.request(method, path);
@@ -369,7 +383,7 @@ describe("HTTP", () => {
     }
     const options = await anyone.request("OPTIONS", `${API}/partnerships/cursor`);
     assert.equal(options.status, 204);
-    assert.equal(options.headers.get("allow"), "PATCH, DELETE, OPTIONS");
+    assert.equal(options.headers.get("allow"), "GET, PATCH, DELETE, HEAD, OPTIONS");
   });
 
   test("a path that is not there is 404, with or without a token", async () => {
