@@ -121,6 +121,10 @@ It is good for 15 minutes; POST `/api/v1/auth/refresh` gives the next one. On th
 are left (`RateLimit`, `X-RateLimit-*`), and 429 when to come again (`Retry-After`). A client is an \
 API key, else a user, else an address.
 
+**Lockout**: five failed logins of an account within an hour lock it for 15 minutes; the answer is \
+that of a wrong password. **Keys**: programs send an API key as bearer token or `X-API-Key`. The key \
+that signs access tokens may change at any time; the JWKS then shows both, the signing one first.
+
 **Repeating a write**: send an `Idempotency-Key` where an operation takes one; a repetition is done \
 once and answered the same.
 
