@@ -75,8 +75,9 @@ pub enum Command {
     Used { tenant_id: String, client: String, day: Timestamp, used: u64, quota: u32 },
     /// What is known here.
     Look,
-    /// Ends a block.
-    Lift,
+    /// Ends a block. Says whose, as KV may know of one that this object does
+    /// not: its storage may be newer.
+    Lift { client: ClientName },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -216,7 +217,7 @@ impl RateLimitObject {
                 Ok(Reply::Done)
             }
             Command::Look => self.look().map(Reply::View),
-            Command::Lift => self.lift().await,
+            Command::Lift { client } => self.lift(client).await,
         }
     }
 
@@ -365,11 +366,12 @@ impl RateLimitObject {
         })
     }
 
-    async fn lift(&self) -> Result<Reply, Error> {
+    async fn lift(&self, client: ClientName) -> Result<Reply, Error> {
         let now = self.now();
         let was_blocked = self.with_state(|state| {
             let was_blocked = state.facts.conduct.blocked_until(now).is_some();
             state.facts.conduct = Conduct::default();
+            state.facts.client = Some(client);
             self.store_facts(&state.facts)?;
             Ok(was_blocked)
         })?;
@@ -723,7 +725,8 @@ pub async fn look(platform: &Platform, client: &ClientName) -> Result<View, Erro
 
 /// True where there was a block to end.
 pub async fn lift(platform: &Platform, client: &ClientName) -> Result<bool, Error> {
-    match send(platform, &client.object_name(), &Command::Lift).await? {
+    let command = Command::Lift { client: client.clone() };
+    match send(platform, &client.object_name(), &command).await? {
         Reply::Lifted { was_blocked } => Ok(was_blocked),
         other => Err(unexpected(&other)),
     }

@@ -396,6 +396,21 @@ fn every_location_reads_the_block_and_an_admin_lifts_it() {
 }
 
 #[test]
+fn a_block_that_only_kv_knows_of_can_be_lifted_too() {
+    let mut app = TestApp::limited();
+    let record = r#"{"published_at":"2026-01-31T12:00:00.000Z","counted":{},"blocked_until":"2026-01-31T13:00:00.000Z","day":null}"#;
+    let key = "rl:client:ip:192.0.2.9";
+    futures::executor::block_on(app.platform.kv.put(key, record, 3_600)).unwrap();
+    let ask = |app: &TestApp| from(app.get(&api("/health")), "192.0.2.9");
+    assert_eq!(ask(&app).problem(429), "client_blocked");
+    app.platform.clock.advance_ms(2 * SECOND_MS);
+    let lift = app.delete(&api("/rate-limits/192.0.2.9")).bearer(&app.admin()).send();
+    assert_eq!(lift.status, 204);
+    app.world.restart();
+    assert_eq!(ask(&app).status, 200, "also for who reads KV anew");
+}
+
+#[test]
 fn a_polite_client_is_never_blocked() {
     let app = TestApp::limited();
     let (_, key) = defiant(&app);
@@ -571,7 +586,7 @@ fn the_wire_form_of_the_limiter_is_pinned() {
         r#"{"take":{"client":{"tenant_id":"ten_a","id":"usr_1"},"class":"default","limit":100,"want":4,"report":{"settled":[{"lease":7,"uses":[[120,2]]}],"refused":1},"daily_key":null,"daily_tenant":100000}}"#,
         r#"{"used":{"tenant_id":"ten_a","client":"usr_1","day":"2026-01-31T00:00:00.000Z","used":12,"quota":100000}}"#,
         r#""look""#,
-        r#""lift""#,
+        r#"{"lift":{"client":{"tenant_id":null,"id":"ip:192.0.2.1"}}}"#,
     ] {
         let read: Command = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), text);

@@ -148,12 +148,6 @@ impl ObjectStorage {
         }
     }
 
-    /// When the alarm is due, if one is set.
-    pub async fn alarm_ms(&self) -> Result<Option<i64>, Error> {
-        let at = awaited(self.0.get_alarm()).await?;
-        Ok(at.as_f64().map(|at_ms| at_ms as i64))
-    }
-
     /// Sets the one alarm of the object, in place of an earlier one.
     pub async fn set_alarm_ms(&self, at_ms: i64) -> Result<(), Error> {
         awaited(self.0.set_alarm(at_ms as f64)).await.map(drop)

@@ -143,11 +143,6 @@ impl ObjectStorage {
         Ok(Self { connection: Rc::new(RefCell::new(open()?)), alarm: Rc::default() })
     }
 
-    /// When the alarm is due, if one is set.
-    pub async fn alarm_ms(&self) -> Result<Option<i64>, Error> {
-        Ok(self.alarm.get())
-    }
-
     /// Sets the one alarm of the object, in place of an earlier one.
     pub async fn set_alarm_ms(&self, at_ms: i64) -> Result<(), Error> {
         self.alarm.set(Some(at_ms));
