@@ -1,7 +1,7 @@
 //! `/api/v1/auth`: log in, stay logged in, log out, change the password; and
 //! the public keys.
 
-use super::idempotency::Once;
+use super::idempotency::{Earlier, Once};
 use super::limiter::{self, Counted, Subject};
 use super::problem::{Code, Problem};
 use super::reply::DOCUMENT_HEADERS;
@@ -412,11 +412,7 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
     check_new_password(&input, &user)?;
     let once = Once::of(&cx)?;
     if let Some(earlier) = once.earlier(&cx).await? {
-        // Finishes what may be missing; a token issued since stays.
-        if cx.caller()?.issued_at() <= earlier.done_at {
-            withdraw_tokens(&cx, &user.tenant_id, &user.id, "the new password").await?;
-        }
-        return Ok(earlier.reply);
+        return change_again(&cx, &user, earlier).await;
     }
     let reply = Reply::empty(StatusCode::NO_CONTENT);
     // A stolen access token must not be good for more guesses than a login.
@@ -429,12 +425,19 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
         let (database, random) = (&platform.database, &platform.random);
         let kept = once.keep(&cx, &reply);
         let changed =
-            users::change_password(database, random, cx.now, &user, &new_hash, kept).await?;
-        if changed != Changed::Done {
-            return Err(Problem::new(
-                Code::Conflict,
-                "the password was changed meanwhile, or the user disabled",
-            ));
+            users::change_password(database, random, cx.now, &user, &new_hash, kept).await;
+        match changed {
+            Ok(Changed::Done) => {}
+            Ok(_) => {
+                return Err(Problem::new(
+                    Code::Conflict,
+                    "the password was changed meanwhile, or the user disabled",
+                ));
+            }
+            Err(error) if Once::lost_race(&error) => {
+                return change_again(&cx, &user, once.winner(&cx).await?).await;
+            }
+            Err(error) => return Err(error.into()),
         }
     } else if !password::verify(&input.new_password, Some(&user.password_hash)) {
         let entry = Entry {
@@ -453,6 +456,15 @@ pub async fn change_password(cx: Cx) -> Result<Reply, Problem> {
     }
     withdraw_tokens(&cx, &user.tenant_id, &user.id, "the new password").await?;
     Ok(reply)
+}
+
+/// A change of password that was done already: finishes what may be missing.
+/// A token issued since stays.
+async fn change_again(cx: &Cx, user: &User, earlier: Earlier) -> Result<Reply, Problem> {
+    if cx.caller()?.issued_at() <= earlier.done_at {
+        withdraw_tokens(cx, &user.tenant_id, &user.id, "the new password").await?;
+    }
+    Ok(earlier.reply)
 }
 
 fn check_new_password(input: &ChangePasswordIn, user: &User) -> Result<(), Problem> {

@@ -420,9 +420,8 @@ pub async fn change(
 }
 
 /// The user's own new password, which ends all of its logins; `kept` is
-/// stored with it. `Stale` where
-/// the password is no longer the one that was verified, or the user was
-/// disabled since.
+/// stored with it. `Stale` where the password is no longer the one that was
+/// verified, or the user was disabled since.
 pub async fn change_password(
     database: &Database,
     random: &Random,
@@ -442,12 +441,14 @@ pub async fn change_password(
     .bind(new_hash)
     .bind(PasswordSource::Own.name())
     .bind(now.millis());
-    let mut statements = vec![
+    // The kept reply first: it tells a repetition, which finds the password
+    // changed as well, from a change by somebody else.
+    let mut statements = Vec::from_iter(kept);
+    statements.extend([
         update,
         refresh_tokens::revoke_all(&before.tenant_id, &before.id, "password_changed", now),
         line(random, now, &before.id, "user.password_changed", before)?,
-    ];
-    statements.extend(kept);
+    ]);
     match database.batch(statements).await {
         Ok(_) => Ok(Changed::Done),
         Err(error) if error.is_constraint("users.password_hash") => Ok(Changed::Stale),

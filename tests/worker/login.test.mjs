@@ -90,6 +90,28 @@ describe("a login", () => {
     assert.ok(!JSON.stringify(noted).includes("nobody"), "the name that was typed is not kept: it may be a password");
   });
 
+  test("is refused with the right password too after five failures, until a quarter of an hour has passed", async () => {
+    const user = await addUser("locked", "metrics_viewer");
+    const attempt = (password) => anyone.post(`${AUTH}/login`, { username: "locked", password });
+    const fail = async (times) => {
+      for (let i = 0; i < times; i += 1) expectProblem(await attempt("not the password"), 401, "invalid_credentials");
+    };
+    await fail(4);
+    // Whoever gets in begins anew.
+    expect(await attempt(PASSWORD), 200);
+    await fail(4);
+    const failed = await attempt("not the password");
+    const locked = await attempt(PASSWORD);
+    expectProblem(locked, 401, "invalid_credentials");
+    assert.deepEqual(withoutId(locked), withoutId(failed));
+    expect(await user.get(`${API}/metrics`), 200);
+    expect(await refresh(user.tokens.refresh_token), 200);
+    const noted = await rows("SELECT COUNT(*) AS n FROM activity WHERE event = 'login.locked' AND subject = ?", user.id);
+    assert.equal(noted[0].n, 1);
+    await rows("UPDATE users SET locked_until = locked_until - 900001 WHERE id = ?", user.id);
+    expect(await attempt(PASSWORD), 200);
+  });
+
   test("stores hashes only", async () => {
     const stored = JSON.stringify([await rows("SELECT * FROM users"), await rows("SELECT * FROM refresh_tokens")]);
     for (const secret of [PASSWORD, ADMIN.password, admin.tokens.refresh_token, admin.tokens.access_token]) {
