@@ -7,6 +7,7 @@ import { ADMIN, API, caller, expect, forgetBoard, logIn, logLines, networkFailur
 const TICK = "* * * * *";
 const HOURLY = "17 * * * *";
 const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
 let worker;
@@ -176,8 +177,15 @@ describe("a tick", () => {
   });
 });
 
-test("the hourly job deletes refresh tokens a month after their end, and no others", async () => {
+test("the hourly job deletes refresh tokens a month after their end, what a day or an hour made useless, and nothing else", async () => {
   const { tokens } = await logIn(worker);
+  for (const [scope, hours] of [["old", 25], ["kept", 23]]) {
+    await rows("INSERT INTO idempotency_keys VALUES ('ten_default', ?, 'mac', 200, '[]', '', ?)", scope, Date.now() - hours * HOUR_MS);
+  }
+  const [{ id: user }] = await rows("SELECT id FROM users LIMIT 1");
+  for (const minutes of [61, 59]) {
+    await rows("INSERT INTO login_failures (tenant_id, user_id, at) VALUES ('ten_default', ?, ?)", user, Date.now() - minutes * 60_000);
+  }
   await rows("DELETE FROM refresh_tokens WHERE id <> (SELECT MAX(id) FROM refresh_tokens)");
   for (const [id, days] of [["rft_old", 31], ["rft_older", 400], ["rft_kept", 29], ["rft_ended", 0]]) {
     await rows(
@@ -192,6 +200,8 @@ test("the hourly job deletes refresh tokens a month after their end, and no othe
   assert.equal(left.length, 3);
   assert.ok(left.includes("rft_kept") && left.includes("rft_ended"));
   const { outcome, detail } = await run("housekeeping");
-  assert.deepEqual([outcome, detail], ["success", "2 refresh tokens deleted"]);
+  assert.deepEqual([outcome, detail], ["success", "2 refresh tokens, 1 replies to repetitions and 1 failed logins deleted"]);
+  assert.deepEqual(await rows("SELECT scope FROM idempotency_keys"), [{ scope: "kept" }]);
+  assert.equal((await rows("SELECT id FROM login_failures")).length, 1);
   expect(await caller(worker).post("/api/v1/auth/refresh", { refresh_token: tokens.refresh_token }), 200);
 });
