@@ -261,9 +261,10 @@ pub async fn change(cx: Cx) -> Result<Reply, Problem> {
     let platform = &cx.app.platform;
     let before = current(&cx).await?;
     let shown = render(&cx, before.clone());
-    conditional::check_if_match(&cx, Some(&conditional::etag_of(&shown.body)))?;
     let mut after = before.settings.clone();
     input.apply(&mut after)?;
+    // After everything else that may be wrong with it (RFC 9110, 13.2.1).
+    conditional::check_if_match(&cx, Some(&conditional::etag_of(&shown.body)))?;
     if after == before.settings {
         return Ok(conditional::answer(shown, &Headers::default()));
     }

@@ -352,7 +352,7 @@ pub async fn patch(cx: Cx) -> Result<Reply, Problem> {
     cx.request.json::<PartnershipPatchIn>()?;
     let keep_nothing = |_: &Definition| Ok(None);
     let changed = change(&cx, "partnership.changed", keep_nothing, |definition| {
-        conditional::check_if_match(&cx, Some(&etag(definition)))?;
+        let present = etag(definition);
         let mut input: PartnershipPatchIn = cx.request.json()?;
         let terms = input.terms();
         let mut check = Check::new(&cx);
@@ -363,7 +363,9 @@ pub async fn patch(cx: Cx) -> Result<Reply, Problem> {
             definition.partner = partner;
         }
         check.apply(definition, terms);
-        check.finish()
+        check.finish()?;
+        // After everything else that may be wrong with it (RFC 9110, 13.2.1).
+        conditional::check_if_match(&cx, Some(&present))
     })
     .await?;
     let definition = changed.ok_or_else(|| Problem::internal("nobody sent a key"))?;

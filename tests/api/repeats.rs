@@ -292,6 +292,11 @@ fn a_change_names_the_state_it_is_about() {
         assert_eq!(refused.headers["etag"], second, "what it would have to be");
     }
     assert_eq!(app.read(&path)["name"], "Once");
+    assert_eq!(
+        patch(&first, "").problem(422),
+        "validation_failed",
+        "what is wrong anyway comes first"
+    );
     assert_eq!(patch(&format!("\"x\", {second}"), "Twice").status, 200);
     assert_eq!(patch("*", "Thrice").status, 200);
     let delete =

@@ -313,7 +313,8 @@ describe("an API key", () => {
     expect(await ask(), 200);
     assert.equal((await owner.delete(`${AUTH}/keys/${made.id}`)).status, 204);
     expectProblem(await ask(), 401, "invalid_token");
-    assert.notEqual(expect(await owner.get(`${AUTH}/keys/${made.id}`), 200).revoked_at, null);
+    expectProblem(await owner.get(`${AUTH}/keys/${made.id}`), 404, "not_found");
+    assert.equal((await rows("SELECT revoked_at FROM api_keys WHERE id = ? AND revoked_at IS NOT NULL", made.id)).length, 1);
     assert.equal((await owner.delete(`${AUTH}/keys/${made.id}`)).status, 204, "again");
   });
 
