@@ -128,6 +128,21 @@ that signs access tokens may change at any time; the JWKS then shows both, the s
 **Repeating a write**: send an `Idempotency-Key` where an operation takes one; a repetition is done \
 once and answered the same.
 
+```sh
+# how much of the limit is left
+curl -s -o /dev/null -D - $BASE/api/v1/orchestration/partnerships -H \"authorization: Bearer $TOKEN\"
+# an API key that may read metrics
+curl -s $BASE/api/v1/auth/keys -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\
+  -d '{\"name\": \"Prometheus\", \"permissions\": [\"metrics:read\"]}'
+# a write that may be repeated
+curl -s $BASE/api/v1/orchestration/decisions -H \"authorization: Bearer $TOKEN\" \\
+  -H 'idempotency-key: \"8e03978e-40d5\"' -H 'content-type: application/json' -d '{\"context\": {}}'
+# who was locked out
+curl -s $BASE/api/v1/orchestration/activity -H \"authorization: Bearer $TOKEN\"
+# the keys that verify access tokens
+curl -s $BASE/.well-known/jwks.json
+```
+
 **Errors** are problem details (RFC 9457, `application/problem+json`): `code` is stable and for \
 programs, `errors` points at each field that is wrong, `request_id` is what to quote in a report.
 
