@@ -39,6 +39,9 @@ pub struct Subject {
     pub client: ClientName,
     pub class: LimitClass,
     pub limits: Limits,
+    /// It is about the tenant's settings: who has used up the quota of the
+    /// day must be able to raise it.
+    pub minds_settings: bool,
 }
 
 /// What became of counting a request.
@@ -300,18 +303,21 @@ impl Limiter {
             if let Some(until) = record.blocked_until.filter(|until| *until > now) {
                 return Err(blocked(until, now));
             }
-            if let Some(day) = record.day.filter(|day| day.is_used_up(now)) {
-                return Err(over_quota(DAILY_KEY, subject.limits.daily_key, day.ends_at(), now));
+            if let (Some(day), Some(quota)) = (record.day, subject.daily_key())
+                && day.has_reached(quota, now)
+            {
+                return Err(over_quota(DAILY_KEY, quota, day.ends_at(), now));
             }
         }
         let tenant_id = subject.client.tenant_id.as_deref();
         let mut tenants = self.tenants.borrow_mut();
         let record = tenant_id.and_then(|tenant_id| tenants.get(tenant_id)?.value);
-        match record.map(|record| record.day).filter(|day| day.is_used_up(now)) {
-            Some(day) => {
-                Err(over_quota(DAILY_TENANT, subject.limits.daily_tenant, day.ends_at(), now))
+        let quota = subject.limits.daily_tenant;
+        match record.map(|record| record.day).filter(|day| day.has_reached(quota, now)) {
+            Some(day) if !subject.minds_settings => {
+                Err(over_quota(DAILY_TENANT, quota, day.ends_at(), now))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }

@@ -591,6 +591,7 @@ async fn count_account(cx: &Cx, account: &str) -> Result<(), Problem> {
         client: ClientName { tenant_id: None, id: format!("account:{hash}") },
         class: LimitClass::Account,
         limits: Limits::default(),
+        minds_settings: false,
     };
     match limiter.count(platform, &subject, cx.now).await? {
         Counted::Passed { quotas_known: true, .. } => Ok(()),

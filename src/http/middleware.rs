@@ -13,6 +13,7 @@ use super::reply::Reply;
 use super::route::{Access, BodyKind};
 use crate::auth::api_key;
 use crate::auth::caller::{Caller, InvalidToken};
+use crate::auth::permission::Permission;
 use crate::domain::rate_limit::{LimitClass, Limits};
 use crate::domain::time::Timestamp;
 use crate::log::{self, Event, Level};
@@ -166,7 +167,13 @@ impl App {
                 },
                 Presented::Nothing | Presented::Invalid(_) => address,
             };
-            let subject = Subject { client, class, limits };
+            let minds_settings = route.is_some_and(|route| {
+                matches!(
+                    route.access,
+                    Access::Requires(Permission::ConfigRead | Permission::ConfigWrite)
+                )
+            });
+            let subject = Subject { client, class, limits, minds_settings };
             let counted = self.limiter.count(&self.platform, &subject, now).await?;
             seen.counted = Some(counted);
             let is_enforced = matches!(counted, Counted::Passed { quotas_known: true, .. });

@@ -266,7 +266,9 @@ impl RateLimitObject {
         {
             return Ok(blocked(facts, now));
         }
-        if let Some(day) = facts.day.filter(|day| day.is_used_up(now)) {
+        if let (Some(day), Some(quota)) = (facts.day, take.daily_key)
+            && day.has_reached(quota, now)
+        {
             return Ok(Reply::QuotaUsed { until: day.ends_at() });
         }
         // No lease reaches beyond the quota of the day.

@@ -50,10 +50,10 @@ pub struct DayCount {
 }
 
 impl DayCount {
-    /// Whether the quota of today is used up.
-    pub fn is_used_up(&self, now: Timestamp) -> bool {
-        let quota = self.quota.map(u64::from);
-        self.day == now.floor_to(DAY_MS) && quota.is_some_and(|quota| self.used >= quota)
+    /// Whether so much was used today. (The quota that was published with
+    /// the count may have been changed since.)
+    pub fn has_reached(&self, quota: u32, now: Timestamp) -> bool {
+        self.day == now.floor_to(DAY_MS) && self.used >= u64::from(quota)
     }
 
     pub fn ends_at(&self) -> Timestamp {

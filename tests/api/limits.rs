@@ -321,6 +321,13 @@ fn a_tenant_has_a_quota_a_day_over_all_of_its_clients() {
         assert_eq!(refused.problem(429), "quota_exceeded");
         assert_eq!(refused.json["violated-policies"], json!(["daily-tenant"]));
     }
+    // An admin can raise it, and then it holds at once.
+    let config = app.get(&api("/config")).bearer(&app.admin()).send();
+    assert_eq!(config.status, 200, "{}", config.text);
+    set_limits(&app, json!({ "daily_tenant": 1_000 }));
+    assert_eq!(read(&app, &key).status, 200);
+    set_limits(&app, json!({ "daily_tenant": 30 }));
+    assert_eq!(read(&app, &key).problem(429), "quota_exceeded");
     // Nobody else's.
     app.add_other_tenant();
     assert_eq!(read(&app, &app.token_of(OTHER_TENANT, Role::Admin)).status, 200);
