@@ -199,7 +199,7 @@ describe("what KV says", () => {
 
   test("of a tenant's day holds for all of its clients and for nobody else", async () => {
     const midnight = new Date().setUTCHours(0, 0, 0, 0);
-    const day = { day: new Date(midnight).toISOString(), used: 40, quota: 40 };
+    const day = { day: new Date(midnight).toISOString(), used: 100_000, quota: 100_000 };
     await worker.env.KV.put("rl:tenant:ten_spent", JSON.stringify({ published_at: now(), day }));
     for (const client of [newcomer({ tid: "ten_spent" }), newcomer({ tid: "ten_spent" })]) {
       const reply = await client.get(READ);
