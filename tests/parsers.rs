@@ -4,7 +4,7 @@
 //! `FUZZ_CASES` (2,000) cases each; `make fuzz` runs a million. `FUZZ_SEED`
 //! (0) chooses which.
 #![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use devskyy_orchestration::auth::api_key::ApiKey;
 use devskyy_orchestration::auth::permission::Role;
