@@ -26,6 +26,7 @@ const LOGGING = "JS, constant reply and log line";
 const LIMITED = "GET /health, limits on";
 const UNLIMITED = "GET /health, limits off";
 const MIN_LIMITED_SHARE = 0.9;
+const addressOf = (n) => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`;
 const DECISION = {
   context: {
     estimated_cost: 100000, expected_revenue: 350000, estimated_days: 90, technical_complexity: 3,
@@ -99,8 +100,6 @@ function listTargets() {
     post(`POST observations, ${INGEST_ROWS} rows`, "/partnerships/research/observations", observations(INGEST_ROWS, INGEST_SPAN_MS / INGEST_ROWS)),
   ];
 }
-
-const addressOf = (n) => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`;
 
 /** Requests of anonymous clients, each an address of its own, some at the same time. */
 async function visit(server, addresses) {
