@@ -9,6 +9,7 @@
 //! panic and marks the instance as dead, for the shim to replace; a hook of
 //! ours could take its place.
 
+use crate::http::reply::Policy;
 use crate::http::{App, Body, MAX_BODY_BYTES, Reply, Request};
 use crate::objects::{Object, ObjectClass};
 use crate::platform::{self, Headers, ObjectStorage, Platform};
@@ -93,36 +94,47 @@ async fn receive_body(raw: &web_sys::Request, headers: &web_sys::Headers) -> Res
     Ok(if read.truncated { Body::TooLarge } else { Body::Whole(read.bytes.into()) })
 }
 
+/// More replies prepared than an isolate sees of one tenant.
+const MAX_PREPARED: usize = 128;
+
 /// What `new Response` takes beside the body, for one list of constant
 /// headers and one status.
 struct Prepared {
     constant: &'static [(&'static str, &'static str)],
     status: u16,
+    policy: Option<Policy>,
     init: web_sys::ResponseInit,
 }
 
 /// Made once per isolate and pair: the constructor copies the headers out of
 /// it inside the runtime, in place of fifteen calls from here per reply.
 ///
-/// There are as many as lists times statuses in the code, so it stays small.
+/// There are as many as lists times statuses times limits; as tenants set
+/// limits of their own, it starts over when there are too many.
 fn prepared(reply: &Reply) -> Result<web_sys::ResponseInit, JsValue> {
     let constant = reply.constant;
     let status = reply.status.as_u16();
     PREPARED.with(|prepared| {
         let mut prepared = prepared.borrow_mut();
-        if let Some(found) =
-            prepared.iter().find(|p| std::ptr::eq(p.constant, constant) && p.status == status)
-        {
+        if let Some(found) = prepared.iter().find(|p| {
+            std::ptr::eq(p.constant, constant) && p.status == status && p.policy == reply.policy
+        }) {
             return Ok(found.init.clone());
         }
         let headers = web_sys::Headers::new()?;
         for (name, value) in constant {
             headers.set(name, value)?;
         }
+        for (name, value) in reply.policy.iter().flat_map(Policy::fields) {
+            headers.set(name, &value)?;
+        }
         let init = web_sys::ResponseInit::new();
         init.set_status(status);
         init.set_headers(&headers);
-        prepared.push(Prepared { constant, status, init: init.clone() });
+        if prepared.len() >= MAX_PREPARED {
+            prepared.clear();
+        }
+        prepared.push(Prepared { constant, status, policy: reply.policy, init: init.clone() });
         Ok(init)
     })
 }

@@ -5,9 +5,10 @@
 //! record of KV is kept for as long as KV itself may be behind.
 
 use super::problem::{Code, Problem};
+use super::reply::{Policy, Reply};
 use crate::domain::rate_limit::{Allowance, Answer, LimitClass, Limits, Standing, WINDOW_MS};
 use crate::domain::time::{DAY_MS, SECOND_MS, Timestamp};
-use crate::objects::rate_limit::{self, ClientName, Reply, Take};
+use crate::objects::rate_limit::{self, ClientName, Reply as ObjectReply, Take};
 use crate::platform::{Error, Headers, Platform};
 use crate::store::kv::{self, ClientRecord, TenantRecord};
 use lru::LruCache;
@@ -180,17 +181,19 @@ impl Limiter {
         let client = clients.get_or_insert_mut_ref(&subject.client, Client::default);
         let allowance = client.allowance(class);
         match reply {
-            Ok(Reply::Granted(granted)) => Ok(Some(allowance.granted(&granted, now, replied_at))),
-            Ok(Reply::Refused { now: object_now, retry_at }) => {
+            Ok(ObjectReply::Granted(granted)) => {
+                Ok(Some(allowance.granted(&granted, now, replied_at)))
+            }
+            Ok(ObjectReply::Refused { now: object_now, retry_at }) => {
                 Ok(Some(allowance.refused(object_now, retry_at, replied_at)))
             }
-            Ok(Reply::Blocked { until }) => {
+            Ok(ObjectReply::Blocked { until }) => {
                 let record = client.record.value.get_or_insert_default();
                 record.blocked_until = Some(until);
                 client.record.read_at = Some(replied_at);
                 Err(blocked(until, now))
             }
-            Ok(Reply::QuotaUsed { until }) => {
+            Ok(ObjectReply::QuotaUsed { until }) => {
                 Err(over_quota(DAILY_KEY, subject.limits.daily_key, until, now))
             }
             other => {
@@ -334,41 +337,42 @@ fn warn(platform: &Platform, now: Timestamp, what: &str, cause: &str) {
 
 // ---- what clients are told -----------------------------------------------------------------------
 
-/// Header fields of a reply that was counted.
-pub fn headers(counted: &Counted, now: Timestamp) -> Vec<(&'static str, String)> {
+/// Tells a reply what its request left of the budget.
+pub fn tell(reply: &mut Reply, counted: &Counted, now: Timestamp) {
     match counted {
+        // The policy that refused a request comes first.
+        _ if reply.header("ratelimit").is_some() => {}
         Counted::Passed { class, limit, standing, quotas_known } => {
-            let mut fields = budget(class.name(), *limit, WINDOW_MS, *standing, now);
+            reply.policy = Some(policy(class.name(), *limit, WINDOW_MS));
+            reply.headers.extend(standing_fields(class.name(), *standing, now));
             if !quotas_known {
-                fields.push((STATUS, "quotas-unknown".to_owned()));
+                reply.headers.push((STATUS, "quotas-unknown".to_owned()));
             }
-            fields
         }
-        Counted::Unenforced => vec![(STATUS, "unenforced".to_owned())],
+        Counted::Unenforced => reply.headers.push((STATUS, "unenforced".to_owned())),
     }
 }
 
 /// Says that the limiter, or a part of it, could not be asked.
 const STATUS: &str = "x-ratelimit-status";
 
-/// The fields of draft-ietf-httpapi-ratelimit-headers-11, whose `t` is whole
-/// seconds until the first request leaves the window, and the older trio,
-/// whose reset is that instant in Unix seconds. Both are rounded up.
-fn budget(
+const fn policy(name: &'static str, quota: u32, window_ms: i64) -> Policy {
+    Policy { name, quota, window_s: window_ms / SECOND_MS }
+}
+
+/// The field of draft-ietf-httpapi-ratelimit-headers-11, whose `t` is whole
+/// seconds until the first request leaves the window, and two of the older
+/// trio, whose reset is that instant in Unix seconds. Both are rounded up.
+fn standing_fields(
     policy: &str,
-    limit: u32,
-    window_ms: i64,
     standing: Standing,
     now: Timestamp,
-) -> Vec<(&'static str, String)> {
+) -> [(&'static str, String); 3] {
     let Standing { remaining, frees_in_ms } = standing;
     let reset_at_ms = now.millis().saturating_add(frees_in_ms);
-    let window_s = window_ms / SECOND_MS;
     let seconds = whole_seconds(frees_in_ms);
-    vec![
-        ("ratelimit-policy", format!("\"{policy}\";q={limit};w={window_s}")),
+    [
         ("ratelimit", format!("\"{policy}\";r={remaining};t={seconds}")),
-        ("x-ratelimit-limit", limit.to_string()),
         ("x-ratelimit-remaining", remaining.to_string()),
         ("x-ratelimit-reset", whole_seconds(reset_at_ms).to_string()),
     ]
@@ -409,14 +413,15 @@ fn blocked(until: Timestamp, now: Timestamp) -> Problem {
 fn refusal(
     code: Code,
     detail: String,
-    policy: &'static str,
+    name: &'static str,
     limit: u32,
     window_ms: i64,
     standing: Standing,
     now: Timestamp,
 ) -> Problem {
-    let mut problem = Problem { violated_policy: Some(policy), ..Problem::new(code, detail) };
-    problem.headers = budget(policy, limit, window_ms, standing, now);
+    let mut problem = Problem { violated_policy: Some(name), ..Problem::new(code, detail) };
+    problem.headers.extend(policy(name, limit, window_ms).fields());
+    problem.headers.extend(standing_fields(name, standing, now));
     let seconds = whole_seconds(standing.frees_in_ms);
     problem.with_header("retry-after", seconds.to_string())
 }
@@ -480,17 +485,15 @@ mod tests {
     fn seconds_are_rounded_up() {
         assert_eq!([1, 999, 1_000, 1_001].map(whole_seconds), [1, 1, 1, 2]);
         let standing = Standing { remaining: 3, frees_in_ms: 600 };
-        let fields = budget("p", 5, WINDOW_MS, standing, Timestamp::from_millis(5_500));
-        assert_eq!(
-            fields,
-            [
-                ("ratelimit-policy", "\"p\";q=5;w=60"),
-                ("ratelimit", "\"p\";r=3;t=1"),
-                ("x-ratelimit-limit", "5"),
-                ("x-ratelimit-remaining", "3"),
-                ("x-ratelimit-reset", "7"),
-            ]
-            .map(|(name, value)| (name, value.to_owned()))
-        );
+        let fields = standing_fields("p", standing, Timestamp::from_millis(5_500));
+        let expected = [
+            ("ratelimit", "\"p\";r=3;t=1"),
+            ("x-ratelimit-remaining", "3"),
+            ("x-ratelimit-reset", "7"),
+        ];
+        assert_eq!(fields, expected.map(|(name, value)| (name, value.to_owned())));
+        let fields = policy("p", 5, WINDOW_MS).fields();
+        let expected = [("ratelimit-policy", "\"p\";q=5;w=60"), ("x-ratelimit-limit", "5")];
+        assert_eq!(fields, expected.map(|(name, value)| (name, value.to_owned())));
     }
 }

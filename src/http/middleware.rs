@@ -89,12 +89,7 @@ impl App {
             reply.body = bytes::Bytes::new();
         }
         if let Some(counted) = &seen.counted {
-            for (name, value) in limiter::headers(counted, now) {
-                // The policy that refused a request comes first.
-                if reply.header(name).is_none() {
-                    reply.headers.push((name, value));
-                }
-            }
+            limiter::tell(&mut reply, counted, now);
         }
         self.finish(&mut reply, &trace, origin.as_deref());
         self.log_request(now, &method, route, &reply, &trace, &seen, failure);

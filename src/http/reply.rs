@@ -57,11 +57,33 @@ pub static PAGE_HEADERS: ConstantHeaders = constant_headers! {
     "cache-control": "public, max-age=300",
 };
 
+/// So many requests in so many seconds, under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub name: &'static str,
+    pub quota: u32,
+    pub window_s: i64,
+}
+
+impl Policy {
+    /// Of draft-ietf-httpapi-ratelimit-headers-11, and of the older trio.
+    pub fn fields(&self) -> [(&'static str, String); 2] {
+        let Self { name, quota, window_s } = self;
+        [
+            ("ratelimit-policy", format!("\"{name}\";q={quota};w={window_s}")),
+            ("x-ratelimit-limit", quota.to_string()),
+        ]
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: StatusCode,
     /// One of the lists above.
     pub constant: ConstantHeaders,
+    /// The limit that the request drew from. Its two fields are the same for
+    /// all requests of a class, so the adapter sets them like constant ones.
+    pub policy: Option<Policy>,
     /// Fields of this reply alone; a name may come more than once.
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
@@ -69,7 +91,13 @@ pub struct Reply {
 
 impl Reply {
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, constant: API_HEADERS, headers: Vec::new(), body: Bytes::new() }
+        Self {
+            status,
+            constant: API_HEADERS,
+            policy: None,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
     }
 
     pub fn bytes(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Self {
@@ -100,7 +128,7 @@ impl Reply {
         self.headers.push((name, value.into()));
     }
 
-    /// The field as it will be sent.
+    /// The field as it will be sent (those of the policy aside).
     pub fn header(&self, name: &str) -> Option<&str> {
         let own = self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
         own.or_else(|| self.constant.iter().find(|(n, _)| *n == name).map(|(_, value)| *value))

@@ -260,10 +260,12 @@ impl TestRequest<'_> {
         self.app.canary.sent(&self.request);
         let reply = self.app.world.send(self.request);
         let constant = reply.constant.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let policy = reply.policy.iter().flat_map(|policy| policy.fields());
+        let policy = policy.map(|(name, value)| (name.to_owned(), value));
         let own = reply.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone()));
         let reply = TestReply {
             status: reply.status.as_u16(),
-            headers: constant.chain(own).collect(),
+            headers: constant.chain(policy).chain(own).collect(),
             json: serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
             text: String::from_utf8_lossy(&reply.body).into_owned(),
         };
