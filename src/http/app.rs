@@ -145,6 +145,16 @@ impl Cx {
         })
     }
 
+    /// Writes a line of activity on what is done already: a failure is logged,
+    /// and the client is not told to repeat.
+    pub async fn note(&self, dataset: &'static str, line: Statement) {
+        let platform = &self.app.platform;
+        if let Err(error) = platform.database.batch(vec![line]).await {
+            let what = "activity not written";
+            log::warn(&platform.log, self.now, dataset, what, &error.to_string());
+        }
+    }
+
     /// A parameter of the path template.
     pub fn param(&self, name: &str) -> Result<&str, Problem> {
         self.params

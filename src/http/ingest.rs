@@ -12,7 +12,6 @@ use crate::domain::partnership::Definition;
 use crate::domain::time::{DAY_MS, Timestamp};
 use crate::domain::validation::FieldError;
 use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
-use crate::platform::sql::Statement;
 use crate::store::{activity, registry};
 use ::http::StatusCode;
 use base64::Engine;
@@ -158,7 +157,7 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
         }
         None => activity::insert(&cx.app.platform.random, cx.now, &entry)?,
     };
-    note(&cx, line).await;
+    cx.note("devskyy.ingest", line).await;
     Ok(sent.reply)
 }
 
@@ -254,16 +253,6 @@ fn once(cx: &Cx) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
     let payload_hash = Sha256::digest(cx.request.bytes()?);
     let key = URL_SAFE_NO_PAD.encode(scope);
     Ok(Some((scope, Idempotency { key, payload_hash: URL_SAFE_NO_PAD.encode(payload_hash) })))
-}
-
-/// Writes a line of activity. The measurement itself is stored already, so a
-/// failure here is logged and the client is not told to repeat.
-async fn note(cx: &Cx, line: Statement) {
-    let platform = &cx.app.platform;
-    if let Err(error) = platform.database.batch(vec![line]).await {
-        let what = "activity not written";
-        crate::log::warn(&platform.log, cx.now, "devskyy.ingest", what, &error.to_string());
-    }
 }
 
 fn json(value: &impl Serialize) -> Result<Value, Problem> {

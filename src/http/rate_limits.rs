@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::objects::rate_limit::{self, ClientName, View};
 use crate::store::kv::{self, ClientRecord, TenantRecord};
 use crate::store::tenants::DEFAULT_TENANT_ID;
-use crate::store::{activity, api_keys, users};
+use crate::store::{api_keys, users};
 use ::http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -81,12 +81,8 @@ pub async fn lift(cx: Cx) -> Result<Reply, Problem> {
     let was_blocked = rate_limit::lift(platform, &client).await?;
     cx.app.limiter.forget_record(&client);
     if was_blocked {
-        let entry = cx.entry("rate_limit.block_lifted", &client.id)?;
-        let line = activity::insert(&platform.random, cx.now, &entry)?;
-        if let Err(error) = platform.database.batch(vec![line]).await {
-            let what = "activity not written";
-            crate::log::warn(&platform.log, cx.now, "devskyy.rate_limit", what, &error.to_string());
-        }
+        let line = cx.activity("rate_limit.block_lifted", &client.id)?;
+        cx.note("devskyy.rate_limit", line).await;
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
