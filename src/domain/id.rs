@@ -33,6 +33,9 @@ pub enum IdKind {
     Activity,
     Token,
     ApiKey,
+    Incident,
+    Notification,
+    Channel,
 }
 
 impl IdKind {
@@ -46,6 +49,9 @@ impl IdKind {
             Self::Activity => "act_",
             Self::Token => "tok_",
             Self::ApiKey => "key_",
+            Self::Incident => "inc_",
+            Self::Notification => "ntf_",
+            Self::Channel => "chn_",
         }
     }
 

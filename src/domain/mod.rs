@@ -5,6 +5,7 @@ pub mod decision;
 pub mod deliverable;
 pub mod exposition;
 pub mod id;
+pub mod incident;
 pub mod kpi;
 pub mod metrics;
 pub mod observation;

@@ -246,4 +246,6 @@ shells! {
     BoardObject = Board;
     /// One per client.
     RateLimitObject = RateLimit;
+    /// One per tenant.
+    IncidentObject = Incident;
 }

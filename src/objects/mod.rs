@@ -5,6 +5,7 @@
 //! own `ObjectStorage`; they run on workerd and in process alike.
 
 pub mod board;
+pub mod incident;
 pub mod partnership;
 pub mod rate_limit;
 
@@ -17,6 +18,7 @@ pub enum ObjectClass {
     Partnership,
     Board,
     RateLimit,
+    Incident,
 }
 
 /// What `wrangler.toml` must say of a class.
@@ -47,6 +49,12 @@ pub const OBJECTS: &[ObjectKind] = &[
         class_name: "RateLimitObject",
         name_rule: "{tenant_id}/{user or key id}, ip:{address}, account:{hash}, or {tenant_id}/@sum",
     },
+    ObjectKind {
+        class: ObjectClass::Incident,
+        binding: incident::BINDING,
+        class_name: "IncidentObject",
+        name_rule: "{tenant_id}",
+    },
 ];
 
 /// The running code of one object.
@@ -54,6 +62,7 @@ pub enum Object {
     Partnership(partnership::PartnershipObject),
     Board(board::BoardObject),
     RateLimit(Box<rate_limit::RateLimitObject>),
+    Incident(incident::IncidentObject),
 }
 
 impl Object {
@@ -70,6 +79,9 @@ impl Object {
             ObjectClass::RateLimit => {
                 Self::RateLimit(Box::new(rate_limit::RateLimitObject::new(platform, storage)))
             }
+            ObjectClass::Incident => {
+                Self::Incident(incident::IncidentObject::new(platform, storage)?)
+            }
         })
     }
 
@@ -82,6 +94,7 @@ impl Object {
             }
             Self::Board(object) => object.handle(read(&command)?),
             Self::RateLimit(object) => write(&object.handle(read(&command)?).await?),
+            Self::Incident(object) => write(&object.handle(read(&command)?).await?),
         }
     }
 
@@ -89,6 +102,7 @@ impl Object {
     pub async fn alarm(self: Rc<Self>) {
         match &*self {
             Self::RateLimit(object) => object.alarm().await,
+            Self::Incident(object) => object.alarm().await,
             Self::Partnership(_) | Self::Board(_) => {}
         }
     }

@@ -412,16 +412,8 @@ impl PartnershipObject {
 
     async fn probe_once(&self, probe: Probe) -> ProbeOutcome {
         let at = self.now();
-        let reply = self
-            .platform
-            .outbound
-            .get(OutboundRequest {
-                url: probe.url,
-                accept: "*/*",
-                deadline_ms: probe.deadline_ms,
-                max_body_bytes: 0,
-            })
-            .await;
+        let reply =
+            self.platform.outbound.send(OutboundRequest::get(probe.url, probe.deadline_ms)).await;
         let (verdict, latency_ms) = match reply {
             Ok(OutboundReply::Answered { status, latency_ms, .. }) => (
                 Some(verdict::of_answer(status, latency_ms, probe.degraded_above_ms)),
@@ -448,11 +440,10 @@ impl PartnershipObject {
         let reply = self
             .platform
             .outbound
-            .get(OutboundRequest {
-                url,
-                accept: "application/json",
-                deadline_ms: STATUS_PAGE_DEADLINE_MS,
+            .send(OutboundRequest {
+                headers: vec![("accept", "application/json".to_owned())],
                 max_body_bytes: MAX_BODY_BYTES,
+                ..OutboundRequest::get(url, STATUS_PAGE_DEADLINE_MS)
             })
             .await;
         let now = self.now();
@@ -667,12 +658,7 @@ fn stored_rollup(row: &Row) -> Result<Rollup, Error> {
 /// Whether any of the control targets answers in HTTP; `None` without targets.
 pub async fn control(platform: &Platform, targets: &[String]) -> Option<bool> {
     let ask = |url: &String| {
-        platform.outbound.get(OutboundRequest {
-            url: url.clone(),
-            accept: "*/*",
-            deadline_ms: CONTROL_DEADLINE_MS,
-            max_body_bytes: 0,
-        })
+        platform.outbound.send(OutboundRequest::get(url.clone(), CONTROL_DEADLINE_MS))
     };
     let replies = futures::future::join_all(targets.iter().take(MAX_IN_FLIGHT).map(ask)).await;
     (!replies.is_empty())

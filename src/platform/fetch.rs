@@ -1,14 +1,38 @@
-//! One outbound GET and what became of it.
+//! One outbound call and what became of it.
 
-/// A GET with its limits: each has a deadline, follows no redirect, caches
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundMethod {
+    Get,
+    Post,
+}
+
+/// A call with its limits: each has a deadline, follows no redirect, caches
 /// nothing and reads at most `max_body_bytes` of the reply, then cancels it.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
+    pub method: OutboundMethod,
     pub url: String,
-    pub accept: &'static str,
+    /// Names in lower case. The platform adds a `user-agent` of its own.
+    pub headers: Vec<(&'static str, String)>,
+    /// Sent with a POST.
+    pub body: Vec<u8>,
     pub deadline_ms: u32,
-    /// 0: the body is not read at all.
+    /// 0: the body of the reply is not read at all.
     pub max_body_bytes: usize,
+}
+
+impl OutboundRequest {
+    /// A GET of which nothing but the status is wanted.
+    pub fn get(url: String, deadline_ms: u32) -> Self {
+        Self {
+            method: OutboundMethod::Get,
+            url,
+            headers: vec![("accept", "*/*".to_owned())],
+            body: Vec::new(),
+            deadline_ms,
+            max_body_bytes: 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -22,6 +46,8 @@ pub enum OutboundReply {
         truncated: bool,
         /// From the call to the response headers, in milliseconds.
         latency_ms: f64,
+        /// The field `Retry-After`, as it was sent.
+        retry_after: Option<String>,
     },
     /// No response headers (or no whole body) within the deadline.
     TimedOut,

@@ -2,9 +2,9 @@
 //! redirects, and leaves a body open until somebody reads it.
 
 use super::js;
-use crate::platform::fetch::{OutboundReply, OutboundRequest};
+use crate::platform::fetch::{OutboundMethod, OutboundReply, OutboundRequest};
 use crate::platform::{Error, ErrorKind};
-use js_sys::Date;
+use js_sys::{Date, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortController, AbortSignal, RequestCache, RequestInit, RequestRedirect};
 
@@ -21,7 +21,7 @@ impl Outbound {
         Self(())
     }
 
-    pub async fn get(&self, request: OutboundRequest) -> Result<OutboundReply, Error> {
+    pub async fn send(&self, request: OutboundRequest) -> Result<OutboundReply, Error> {
         let misuse = |e: JsValue| Error::new(ErrorKind::Misuse, js::text(&e));
         let controller = AbortController::new().map_err(misuse)?;
         let init = init(&request, &controller.signal()).map_err(misuse)?;
@@ -41,10 +41,18 @@ impl Outbound {
 
 fn init(request: &OutboundRequest, signal: &AbortSignal) -> Result<RequestInit, JsValue> {
     let headers = web_sys::Headers::new()?;
-    headers.set("accept", request.accept)?;
+    for (name, value) in &request.headers {
+        headers.set(name, value)?;
+    }
     headers.set("user-agent", USER_AGENT)?;
     let init = RequestInit::new();
-    init.set_method("GET");
+    match request.method {
+        OutboundMethod::Get => init.set_method("GET"),
+        OutboundMethod::Post => {
+            init.set_method("POST");
+            init.set_body(&Uint8Array::from(request.body.as_slice()));
+        }
+    }
     init.set_headers(&headers);
     init.set_redirect(RequestRedirect::Manual);
     init.set_cache(RequestCache::NoStore);
@@ -59,6 +67,7 @@ async fn exchange(request: &OutboundRequest, init: &RequestInit) -> Result<Outbo
         super::bindings::fetch(&request.url, init)?.await?.unchecked_into();
     let latency_ms = Date::now() - started_ms;
     let status = response.status();
+    let retry_after = response.headers().get("retry-after")?;
     let (body, truncated) = match response.body() {
         Some(body) if request.max_body_bytes > 0 => {
             let read = js::read_body(body, request.max_body_bytes).await?;
@@ -70,7 +79,7 @@ async fn exchange(request: &OutboundRequest, init: &RequestInit) -> Result<Outbo
             (Vec::new(), truncated)
         }
     };
-    Ok(OutboundReply::Answered { status, body, truncated, latency_ms })
+    Ok(OutboundReply::Answered { status, body, truncated, latency_ms, retry_after })
 }
 
 /// One short line. The runtime ends some messages with a reference that is

@@ -18,22 +18,20 @@ pub enum Script {
 #[derive(Clone, Default)]
 pub struct Outbound {
     scripts: Rc<RefCell<HashMap<String, Script>>>,
-    asked: Rc<RefCell<Vec<String>>>,
+    sent: Rc<RefCell<Vec<OutboundRequest>>>,
 }
 
 impl Outbound {
     /// A URL without a script refuses the connection.
-    pub async fn get(&self, request: OutboundRequest) -> Result<OutboundReply, Error> {
-        self.asked.borrow_mut().push(request.url.clone());
+    pub async fn send(&self, request: OutboundRequest) -> Result<OutboundReply, Error> {
+        self.sent.borrow_mut().push(request.clone());
         let script = self.scripts.borrow().get(&request.url).cloned();
         Ok(match script.unwrap_or(Script::Refuses) {
-            Script::Status(status, latency_ms) => {
-                OutboundReply::Answered { status, body: Vec::new(), truncated: false, latency_ms }
-            }
+            Script::Status(status, latency_ms) => answered(status, Vec::new(), false, latency_ms),
             Script::Body(status, mut body, latency_ms) => {
                 let truncated = body.len() > request.max_body_bytes;
                 body.truncate(request.max_body_bytes);
-                OutboundReply::Answered { status, body, truncated, latency_ms }
+                answered(status, body, truncated, latency_ms)
             }
             Script::Hangs => OutboundReply::TimedOut,
             Script::Refuses => OutboundReply::Failed { reason: "connection refused".to_owned() },
@@ -46,6 +44,15 @@ impl Outbound {
 
     /// Every URL asked so far, in order.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.borrow().clone()
+        self.sent.borrow().iter().map(|request| request.url.clone()).collect()
     }
+
+    /// Every call made so far, in order.
+    pub fn sent(&self) -> Vec<OutboundRequest> {
+        self.sent.borrow().clone()
+    }
+}
+
+fn answered(status: u16, body: Vec<u8>, truncated: bool, latency_ms: f64) -> OutboundReply {
+    OutboundReply::Answered { status, body, truncated, latency_ms, retry_after: None }
 }
