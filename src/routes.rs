@@ -2,9 +2,9 @@
 //! OpenAPI document and `/docs/endpoints` all come from this table.
 
 use crate::auth::permission::Permission::{
-    ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead, IngestWrite, KeysRead,
-    KeysWrite, LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite,
-    SystemRead, UsersRead, UsersWrite,
+    ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead, IncidentsRead,
+    IncidentsWrite, IngestWrite, KeysRead, KeysWrite, LimitsRead, LimitsWrite, MetricsRead,
+    PartnershipsRead, PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
 };
 use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
@@ -12,8 +12,9 @@ use crate::http::app::{Endpoint, Handler};
 use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires, User};
 use crate::http::route::Route;
 use crate::http::{
-    activity, config, decisions, docs, health, info, ingest, keys, login, metrics, openapi,
-    partnerships, rate_limits, readiness, registry, status, users,
+    activity, alert_policies, config, decisions, docs, health, incidents, info, ingest, keys,
+    login, maintenance, metrics, openapi, partnerships, rate_limits, readiness, registry, slos,
+    status, users,
 };
 
 /// The table wants a plain function; handlers are `async`.
@@ -103,6 +104,64 @@ pub static ROUTES: &[Endpoint] = &[
         .replies::<partnerships::DeliverableOut>(200)
         .once()
         .if_match(),
+
+    // ---- objectives and maintenance ----
+    Route::get("list_slos", api!("/partnerships/{id}/slos"), Requires(PartnershipsRead),
+        "Objectives of a partnership with budget and burn", run!(slos::list))
+        .replies::<slos::SlosOut>(200),
+    Route::post("create_slo", api!("/partnerships/{id}/slos"), Requires(PartnershipsWrite),
+        "Add an objective: availability, or latency below a threshold", run!(slos::create))
+        .takes::<slos::SloIn>()
+        .replies::<slos::SloOut>(201)
+        .once(),
+    Route::get("get_slo", api!("/partnerships/{id}/slos/{key}"), Requires(PartnershipsRead),
+        "One objective with budget and burn", run!(slos::show))
+        .replies::<slos::SloOut>(200),
+    Route::patch("change_slo", api!("/partnerships/{id}/slos/{key}"), Requires(PartnershipsWrite),
+        "Change an objective", run!(slos::patch))
+        .takes::<slos::SloPatchIn>()
+        .replies::<slos::SloOut>(200),
+    Route::delete("delete_slo", api!("/partnerships/{id}/slos/{key}"), Requires(PartnershipsWrite),
+        "Delete an objective; its alerts end", run!(slos::delete))
+        .replies_nothing(),
+    Route::get("list_maintenance", api!("/partnerships/{id}/maintenance"), Requires(PartnershipsRead),
+        "Maintenance that goes on or can still come", run!(maintenance::list))
+        .replies::<maintenance::MaintenanceListOut>(200),
+    Route::post("create_maintenance", api!("/partnerships/{id}/maintenance"), Requires(PartnershipsWrite),
+        "Announce maintenance, once or every week: what is observed then burns no budget", run!(maintenance::create))
+        .takes::<maintenance::MaintenanceIn>()
+        .replies::<maintenance::MaintenanceOut>(201)
+        .once(),
+    Route::delete("delete_maintenance", api!("/partnerships/{id}/maintenance/{window}"), Requires(PartnershipsWrite),
+        "End maintenance now, or call it off", run!(maintenance::delete))
+        .replies_nothing(),
+
+    // ---- incidents ----
+    Route::get("list_incidents", api!("/incidents"), Requires(IncidentsRead),
+        "Incidents, newest first; by state and partnership", run!(incidents::list))
+        .replies::<incidents::IncidentsOut>(200)
+        .paged(),
+    Route::get("get_incident", api!("/incidents/{id}"), Requires(IncidentsRead),
+        "One incident with its timeline", run!(incidents::show))
+        .replies::<incidents::StoryOut>(200),
+    Route::post("acknowledge_incident", api!("/incidents/{id}/acknowledge"), Requires(IncidentsWrite),
+        "Say that you look after it", run!(incidents::acknowledge))
+        .replies::<incidents::StoryOut>(200)
+        .once(),
+    Route::post("resolve_incident", api!("/incidents/{id}/resolve"), Requires(IncidentsWrite),
+        "End it by hand; while its alerts last it does not open again", run!(incidents::resolve))
+        .replies::<incidents::StoryOut>(200)
+        .once(),
+    Route::post("note_incident", api!("/incidents/{id}/notes"), Requires(IncidentsWrite),
+        "Write a note into its timeline", run!(incidents::note))
+        .takes::<incidents::NoteIn>()
+        .replies::<incidents::StoryOut>(200)
+        .once(),
+    Route::post("simulate_alerts", api!("/alert-policies/simulate"), Requires(PartnershipsRead),
+        "What another alert policy would have done to the stored samples", run!(alert_policies::simulate))
+        .takes::<alert_policies::SimulateIn>()
+        .replies::<alert_policies::SimulationOut>(200)
+        .limit(LimitClass::Decisions),
 
     // ---- ingest ----
     Route::post("push_observations", api!("/partnerships/{id}/observations"), Requires(IngestWrite),

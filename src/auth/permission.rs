@@ -42,6 +42,8 @@ names! {
         KeysWrite = "keys:write",
         LimitsRead = "limits:read",
         LimitsWrite = "limits:write",
+        IncidentsRead = "incidents:read",
+        IncidentsWrite = "incidents:write",
     }
 }
 
@@ -64,7 +66,16 @@ static GRANTS: &[(Role, &[Permission])] = &[
     (Role::Admin, Permission::ALL),
     (
         Role::SystemAdmin,
-        &[MetricsRead, PartnershipsRead, PartnershipsWrite, DecisionsRead, SystemRead, DocsRead],
+        &[
+            MetricsRead,
+            PartnershipsRead,
+            PartnershipsWrite,
+            DecisionsRead,
+            SystemRead,
+            DocsRead,
+            IncidentsRead,
+            IncidentsWrite,
+        ],
     ),
     (
         Role::OrchestrationManager,
@@ -76,6 +87,8 @@ static GRANTS: &[(Role, &[Permission])] = &[
             DecisionsWrite,
             DocsRead,
             SystemRead,
+            IncidentsRead,
+            IncidentsWrite,
         ],
     ),
     (Role::Viewer, &[]),
@@ -94,6 +107,8 @@ pub const FOR_API_KEYS: &[Permission] = &[
     SystemRead,
     DocsRead,
     IngestWrite,
+    IncidentsRead,
+    IncidentsWrite,
 ];
 
 impl Role {

@@ -116,6 +116,27 @@ mod host {
         story.refuse_stale("retire_partnership", &[cursor])?;
         let done = json!({ "completion_percentage": 100.0, "status": "completed" });
         story.say("report_deliverable", &[cursor, "mobile_first_platform"], Some(done))?;
+        let slo = json!({ "key": "fast_answers", "kind": "latency", "target_percent": 99.0, "threshold_ms": 500.0, "period_days": 7 });
+        story.show("create_slo", &[cursor], Some(slo))?;
+        story.show("change_slo", &[cursor, "fast_answers"], Some(json!({ "threshold_ms": 400.0 })))?;
+        story.show("list_slos", &[cursor], None)?;
+        story.show("get_slo", &[cursor, "availability"], None)?;
+        let patching = json!({ "name": "Patch night", "weekly": { "days": ["sunday"], "start": "02:30", "minutes": 90, "time_zone": "Europe/Berlin" } });
+        let window = text(&story.show("create_maintenance", &[cursor], Some(patching))?, "id");
+        story.show("list_maintenance", &[cursor], None)?;
+        story.show("delete_maintenance", &[cursor, &window], None)?;
+        story.show("delete_slo", &[cursor, "fast_answers"], None)?;
+
+        let known = story.show("list_incidents", &[], None)?;
+        let incident = text(known.pointer("/incidents/0").unwrap_or(&Value::Null), "id");
+        story.show("acknowledge_incident", &[&incident], None)?;
+        let note = json!({ "text": "xAI confirmed a bad deploy; they roll back." });
+        story.show("note_incident", &[&incident], Some(note))?;
+        story.show("get_incident", &[&incident], None)?;
+        story.show("resolve_incident", &[&incident], None)?;
+        let stricter = json!({ "partnership": "grok", "days": 1, "policy": { "min_bad_samples": 5 } });
+        story.show("simulate_alerts", &[], Some(stricter))?;
+
         story.show("decide", &[], Some(json!({ "context": investment() })))?;
         story.show("list_decisions", &[], None)?;
 
@@ -554,6 +575,19 @@ mod host {
              VALUES ('ten_default', 'access_retired', 'access_retired')",
         ];
 
+        const SLO: &[&str] = &[
+            "INSERT OR REPLACE INTO slos (tenant_id, partnership_id, key, kind, target_percent, \
+             period_days) VALUES ('ten_default', 'cursor_technical', 'access_target', \
+             'availability', 99, 7)",
+        ];
+        const NO_NEW_SLO: &[&str] = &["DELETE FROM slos WHERE key = 'access_new'"];
+        const MAINTENANCE: &[&str] =
+            &["INSERT OR REPLACE INTO maintenance_windows (id, tenant_id, partnership_id, name, \
+             schedule, created_at, created_by) VALUES ('mwn_access_target', 'ten_default', \
+             'cursor_technical', 'target', '{\"weekly\":{\"days\":[\"sunday\"],\
+             \"start\":\"02:30\",\"minutes\":1,\"time_zone\":\"UTC\"}}', 0, 'system')"];
+        const NO_NEW_MAINTENANCE: &[&str] =
+            &["DELETE FROM maintenance_windows WHERE name = 'access-new'"];
         const UNRETIRE: &[&str] =
             &["UPDATE partnerships SET retired_at = NULL WHERE id = 'access_retired'"];
         const NO_NEW_PARTNERSHIP: &[&str] = &[
@@ -597,6 +631,31 @@ mod host {
                     body(json!([{ "at": "{now}", "outcome": "up", "source": "gateway" }]))
                 }
                 "push_kpi" => body(json!({ "value": 99.0, "at": "{now}" })),
+                "create_slo" => Case {
+                    before: NO_NEW_SLO,
+                    ..body(json!({
+                        "key": "access_new", "kind": "availability", "target_percent": 99.0,
+                        "period_days": 7,
+                    }))
+                },
+                "get_slo" | "delete_slo" => Case { before: SLO, ..Case::default() },
+                "change_slo" => Case { before: SLO, ..body(json!({ "period_days": 30 })) },
+                "create_maintenance" => Case {
+                    before: NO_NEW_MAINTENANCE,
+                    ..body(json!({
+                        "name": "access-new",
+                        "weekly": {
+                            "days": ["sunday"], "start": "02:30", "minutes": 1, "time_zone": "UTC",
+                        },
+                    }))
+                },
+                "delete_maintenance" => Case { before: MAINTENANCE, ..Case::default() },
+                // Incidents live in an object, which SQL cannot reach.
+                "get_incident" | "acknowledge_incident" | "resolve_incident" => {
+                    Case { status: Some(404), ..Case::default() }
+                }
+                "note_incident" => Case { status: Some(404), ..body(json!({ "text": "a note" })) },
+                "simulate_alerts" => body(json!({ "days": 1 })),
                 "change_config" => body(json!({ "limits": { "ingest": 700 } })),
                 // No user of the table has a password that anybody knows.
                 "login" => Case {
@@ -636,8 +695,13 @@ mod host {
                 Some("/api/v1/orchestration/partnerships/") => match route.id {
                     "retire_partnership" => vec!["access_retired"],
                     "push_kpi" => vec!["cursor_technical", "security_score"],
+                    "delete_maintenance" => vec!["cursor_technical", "mwn_access_target"],
+                    "get_slo" | "change_slo" | "delete_slo" => {
+                        vec!["cursor_technical", "access_target"]
+                    }
                     _ => vec!["cursor_technical", "mobile_first_platform"],
                 },
+                Some("/api/v1/orchestration/incidents/") => vec!["inc_access_target"],
                 Some("/api/v1/orchestration/rate-limits/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/users/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/keys/") => vec!["key_access_target"],

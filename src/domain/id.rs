@@ -19,6 +19,13 @@ pub const USER_ID: &str = "^usr_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-
 /// What an id of an API key looks like.
 pub const KEY_ID: &str = "^key_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
+/// What an id of an incident looks like.
+pub const INCIDENT_ID: &str = "^inc_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// What an id of maintenance looks like.
+pub const MAINTENANCE_ID: &str =
+    "^mwn_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
 /// What [`check_slug`] takes, as a regular expression of the document.
 pub const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
 
@@ -36,6 +43,7 @@ pub enum IdKind {
     Incident,
     Notification,
     Channel,
+    Maintenance,
 }
 
 impl IdKind {
@@ -52,6 +60,7 @@ impl IdKind {
             Self::Incident => "inc_",
             Self::Notification => "ntf_",
             Self::Channel => "chn_",
+            Self::Maintenance => "mwn_",
         }
     }
 

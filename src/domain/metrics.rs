@@ -6,6 +6,7 @@ use super::kpi::Direction;
 use super::partnership::{KpiDefinition, Summary};
 use super::rollup::{Quantile, WINDOW_MS};
 use super::settings::Settings;
+pub use super::statistics::round;
 use super::statistics::{Interval, poisson_rate, wilson};
 use super::time::{MINUTE_MS, Timestamp};
 use super::verdict::Class;
@@ -211,10 +212,4 @@ fn percent(part: u64, total: u64) -> Option<(f64, Option<Interval>)> {
 
 fn share(part: u64, total: u64) -> f64 {
     (part as f64 / total as f64).clamp(0.0, 1.0)
-}
-
-/// Four decimals: finer than any of our intervals, and readable.
-pub fn round(value: f64) -> f64 {
-    // Adding 0 turns -0 into 0.
-    (value * 10_000.0).round() / 10_000.0 + 0.0
 }

@@ -1,12 +1,14 @@
 //! The rules: pure functions of (state, command, now). Nothing here asks for
 //! the time, for randomness, for a database or for a status code.
 
+pub mod alert;
 pub mod decision;
 pub mod deliverable;
 pub mod exposition;
 pub mod id;
 pub mod incident;
 pub mod kpi;
+pub mod maintenance;
 pub mod metrics;
 pub mod observation;
 pub mod partnership;
@@ -17,6 +19,8 @@ pub mod rollup;
 pub mod score;
 pub mod seed;
 pub mod settings;
+pub mod simulation;
+pub mod slo;
 pub mod statistics;
 pub mod status_page;
 pub mod time;

@@ -1,12 +1,15 @@
 //! A partnership: what was agreed (the definition) and what is known (the
 //! summary that its object publishes).
 
+use super::alert::{Admission, AlertPolicy, OpenAlert};
 use super::deliverable::Deliverable;
 use super::kpi::Direction;
+use super::maintenance::MaintenanceWindow;
 use super::rollup::{Counts, Latency, WINDOW_MS};
 use super::settings::Settings;
+use super::slo::{Slo, SloStatus};
 use super::status_page::StatusPageReading;
-use super::time::Timestamp;
+use super::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use super::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +26,10 @@ pub struct Definition {
     pub probes: Vec<Probe>,
     pub kpis: Vec<KpiDefinition>,
     pub deliverables: Vec<Deliverable>,
+    #[serde(default)]
+    pub slos: Vec<Slo>,
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceWindow>,
     pub settings: Settings,
     /// Grows with every change; an older definition never replaces a newer.
     pub revision: i64,
@@ -34,6 +41,19 @@ impl Definition {
     /// Whether the partnership goes by this id or alias.
     pub fn is_called(&self, name: &str) -> bool {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    /// For how long an observation may be missing before its absence is an
+    /// alert: three intervals of the most frequent probe at least, or the age
+    /// at which what clients push is stale where nothing is probed.
+    pub fn data_absent_after_ms(&self, policy: &AlertPolicy) -> i64 {
+        let policy_ms = i64::from(policy.data_absent_minutes) * MINUTE_MS;
+        let probes = self.probes.iter().filter(|probe| probe.enabled);
+        let least_ms = match probes.map(|probe| probe.interval_s).min() {
+            Some(interval_s) => 3 * i64::from(interval_s) * SECOND_MS,
+            None => self.settings.observation_stale_after_ms,
+        };
+        policy_ms.max(least_ms)
     }
 }
 
@@ -112,6 +132,9 @@ pub struct Summary {
     /// Start of the window of `counts` and `latency`; its end is `computed_at`.
     pub window_start: Timestamp,
     pub counts: Counts,
+    /// Of these, the ones observed in maintenance.
+    #[serde(default)]
+    pub counts_in_maintenance: Counts,
     /// Observations in the window from our own probes.
     pub from_probes: u64,
     /// Observations in the window that clients pushed.
@@ -125,7 +148,24 @@ pub struct Summary {
     pub newest: Vec<(Timestamp, Verdict)>,
     pub kpis: BTreeMap<String, KpiValue>,
     pub status_page: StatusPageReading,
+    #[serde(default)]
+    pub assessment: Assessment,
     pub stored: Stored,
+}
+
+/// What the last evaluation found, at most a minute before the summary while
+/// ticks come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Assessment {
+    /// `None`: nothing was evaluated yet.
+    pub evaluated_at: Option<Timestamp>,
+    pub slos: Vec<SloStatus>,
+    /// Alerts that are open.
+    pub alerts: Vec<OpenAlert>,
+    pub admission: Admission,
+    /// When the maintenance ends that goes on now.
+    pub maintenance_until: Option<Timestamp>,
 }
 
 impl Summary {
@@ -136,6 +176,7 @@ impl Summary {
             computed_at: now,
             window_start: now.plus_ms(-WINDOW_MS),
             counts: Counts::default(),
+            counts_in_maintenance: Counts::default(),
             from_probes: 0,
             from_clients: 0,
             covered_minutes: 0,
@@ -144,6 +185,7 @@ impl Summary {
             newest: Vec::new(),
             kpis: BTreeMap::new(),
             status_page: StatusPageReading::not_run(),
+            assessment: Assessment::default(),
             stored: Stored::default(),
         }
     }
@@ -188,6 +230,8 @@ pub mod tests {
                 kpi("delay", Direction::LowerIsBetter),
             ],
             deliverables: vec![Deliverable::new("search")],
+            slos: Vec::new(),
+            maintenance: Vec::new(),
             settings: Settings::default(),
             revision: 1,
             created_at: now,

@@ -175,6 +175,34 @@ impl Rollup {
         Some(Latency { n, p50: at(0.50)?, p95: at(0.95)?, p99: at(0.99)? })
     }
 
+    /// Served calls with a latency.
+    pub fn served(&self) -> u64 {
+        u64::try_from(self.latency.count()).unwrap_or(u64::MAX)
+    }
+
+    /// Served calls that took at most this long. The sketch knows latencies to
+    /// 1 %, so one so near to the threshold may be counted on either side.
+    pub fn served_within(&self, threshold_ms: f64) -> u64 {
+        let n = self.served();
+        // The sketch takes the rank below q · (n - 1); half a rank more keeps a
+        // rounding error from taking the one before. Values rise with the
+        // rank, so the first one beyond the threshold is found by halving.
+        let value = |rank: u64| match n {
+            0 | 1 => self.quantile(0.0),
+            _ => self.quantile(((rank as f64 + 0.5) / (n - 1) as f64).min(1.0)),
+        };
+        let (mut low, mut high) = (0, n);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if value(middle).is_some_and(|value| value <= threshold_ms) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     fn quantile(&self, q: f64) -> Option<f64> {
         let (low, high) = (self.latency.min()?, self.latency.max()?);
         // A bin's centre may lie outside of what was seen.
@@ -275,6 +303,18 @@ mod tests {
             let all: Vec<f64> = left.iter().chain(&right).copied().collect();
             prop_assert_eq!(merged.counts, rollup(&all).counts);
             prop_assert_eq!(merged.latency(), rollup(&all).latency());
+        }
+
+        /// What is counted within a threshold is right but for what lies
+        /// within 2 % of it.
+        #[test]
+        fn calls_within_a_threshold_are_counted(
+            values in prop::collection::vec(1.0..5_000.0_f64, 0..300), threshold in 1.0..5_000.0_f64,
+        ) {
+            let within = rollup(&values).served_within(threshold);
+            let exact = |limit: f64| values.iter().filter(|value| **value <= limit).count() as u64;
+            prop_assert!(exact(threshold / 1.02) <= within, "{within}");
+            prop_assert!(within <= exact(threshold * 1.02), "{within}");
         }
 
         /// Each minute of the window is in exactly one planned bucket.

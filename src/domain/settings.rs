@@ -1,10 +1,11 @@
 //! A tenant's settings: one JSON document, versioned.
 
+use super::alert::AlertPolicy;
 use super::rate_limit::Limits;
 use super::time::{DAY_MS, MINUTE_MS};
 use serde::{Deserialize, Serialize};
 
-/// What a tenant can tune of its scores.
+/// What a tenant can tune of its scores and alerts.
 // Every field has a default and unknown ones are passed over: code versions
 // overlap during a deploy, and settings travel inside of definitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub kpi_stale_after_ms: i64,
     /// A partner's own status page is stale when the reading is older, ms.
     pub status_page_stale_after_ms: i64,
+    /// When alerts open and end.
+    pub alerting: AlertPolicy,
 }
 
 /// All of a tenant's settings. What scores are made of travels with every
@@ -57,6 +60,7 @@ impl Default for Settings {
             observation_stale_after_ms: 15 * MINUTE_MS,
             kpi_stale_after_ms: 35 * DAY_MS,
             status_page_stale_after_ms: 30 * MINUTE_MS,
+            alerting: AlertPolicy::default(),
         }
     }
 }

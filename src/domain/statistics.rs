@@ -97,6 +97,12 @@ pub fn quantile_ranks(n: u64, q: f64) -> Option<(f64, f64)> {
     (low >= 0.0 && high <= 1.0).then_some((low, high))
 }
 
+/// Four decimals: finer than any of our intervals, and readable.
+pub fn round(value: f64) -> f64 {
+    // Adding 0 turns -0 into 0.
+    (value * 10_000.0).round() / 10_000.0 + 0.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

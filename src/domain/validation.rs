@@ -9,6 +9,16 @@ pub const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*\
 /// Text without control characters.
 pub const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
+/// # Errors
+/// Text that no person could read, or that is too long.
+pub fn check_text(text: &str, max_chars: usize) -> Result<(), String> {
+    let chars = text.chars().count();
+    if text.trim().is_empty() || chars > max_chars || text.chars().any(char::is_control) {
+        return Err(format!("expected 1 to {max_chars} printable characters"));
+    }
+    Ok(())
+}
+
 /// One refused field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {

@@ -1,6 +1,7 @@
 //! The boards an isolate keeps for up to one second, with everything that is
 //! made from them.
 
+use crate::domain::incident::{IncidentDigest, OpenIncident};
 use crate::domain::partnership::{Definition, Summary};
 use crate::domain::rate_limit::Limits;
 use crate::domain::score::{self, Score};
@@ -31,6 +32,8 @@ pub struct Board {
     /// The tenant's rate limits, where the board has been told of them.
     pub limits: Option<Limits>,
     pub counters: BTreeMap<String, u64>,
+    /// `None`: nobody has told of any yet.
+    pub incidents: Option<IncidentDigest>,
     /// Bodies made from this board, by the name of the view.
     rendered: RefCell<HashMap<&'static str, Bytes>>,
     /// Somebody is fetching the next one.
@@ -67,6 +70,7 @@ impl Board {
             revoked: snapshot.revoked,
             limits: snapshot.limits,
             counters: snapshot.counters,
+            incidents: snapshot.incidents,
             rendered: RefCell::default(),
             refreshing: Cell::new(false),
         }
@@ -75,6 +79,13 @@ impl Board {
     /// The partnership of this id or alias.
     pub fn find(&self, name: &str) -> Option<&Evaluated> {
         self.partnerships.iter().find(|known| known.summary.definition.is_called(name))
+    }
+
+    /// Open incidents of a partnership; `None`: of the service itself.
+    pub fn incidents_of(&self, partnership: Option<&str>) -> Vec<OpenIncident> {
+        let open = self.incidents.as_ref().map(|digest| digest.open.as_slice());
+        let open = open.unwrap_or_default().iter();
+        open.filter(|known| known.partnership.as_deref() == partnership).cloned().collect()
     }
 
     pub fn ids(&self) -> Vec<&str> {

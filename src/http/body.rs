@@ -121,6 +121,13 @@ pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
     fits.map(Some).ok_or_else(|| de::Error::custom("expected a whole number in its range"))
 }
 
+/// As [`whole`], of a field that must be there.
+pub fn whole_required<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    whole(deserializer)?.ok_or_else(|| de::Error::custom("expected a whole number, got null"))
+}
+
 fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let pointer = pointer(error.path());
     Problem::invalid(vec![field_error(pointer, &error.into_inner())])

@@ -1,6 +1,7 @@
 //! GET and PATCH `/config`: the values in force. A secret is shown as present
 //! or absent.
 
+use super::alert_policies::AlertingIn;
 use super::app::Cx;
 use super::body::MAX_BODY_BYTES;
 use super::conditional;
@@ -130,6 +131,9 @@ pub struct SettingsPatchIn {
     pub status_page_stale_after_ms: Option<i64>,
     #[serde(default)]
     pub limits: Option<LimitsIn>,
+    /// When alerts open and end.
+    #[serde(default)]
+    pub alerting: Option<AlertingIn>,
 }
 
 /// From 0 to 1,000 each, not all 0; only their proportions count.
@@ -244,6 +248,9 @@ impl SettingsPatchIn {
         );
         if let Some(wanted) = self.limits {
             wanted.apply(limits, &mut errors);
+        }
+        if let Some(wanted) = self.alerting {
+            wanted.apply("/alerting", &mut scoring.alerting, &mut errors);
         }
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }

@@ -4,6 +4,7 @@ use super::app::Cx;
 use super::boards::{Board, Evaluated};
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::domain::incident::OpenIncident;
 use crate::domain::metrics::{self, MetricDetail};
 use crate::domain::score::{self, Health, SystemHealth, Term};
 use crate::domain::status_page::StatusPageReading;
@@ -48,6 +49,10 @@ pub struct EvidenceOut {
     pub metrics: BTreeMap<String, MetricDetail>,
     /// What the partner says of himself, a second source.
     pub partner_status_page: StatusPageReading,
+    /// Open incidents; GET `/incidents/{id}` tells more.
+    pub incidents: Vec<OpenIncident>,
+    /// When the maintenance ends that goes on now; null: none does.
+    pub maintenance_until: Option<Timestamp>,
     /// Time of the newest observation.
     pub observed_at: Option<Timestamp>,
 }
@@ -79,7 +84,7 @@ fn render(board: &Board, detailed: bool) -> HealthOut {
         let health = PartnershipHealthOut {
             health: known.score.health,
             score: known.score.score,
-            evidence: detailed.then(|| evidence(known, board.fetched_at)),
+            evidence: detailed.then(|| evidence(board, known)),
         };
         (known.summary.definition.id.clone(), health)
     });
@@ -90,13 +95,16 @@ fn render(board: &Board, detailed: bool) -> HealthOut {
     }
 }
 
-fn evidence(known: &Evaluated, now: Timestamp) -> EvidenceOut {
+fn evidence(board: &Board, known: &Evaluated) -> EvidenceOut {
+    let now = board.fetched_at;
     EvidenceOut {
         verdict: known.verdict,
         coverage: known.score.coverage,
         terms: known.score.terms.clone(),
         metrics: metrics::all(&known.summary, now).into_iter().collect(),
         partner_status_page: status_page(known, now),
+        incidents: board.incidents_of(Some(&known.summary.definition.id)),
+        maintenance_until: known.summary.assessment.maintenance_until,
         observed_at: known.summary.newest.first().map(|(at, _)| *at),
     }
 }

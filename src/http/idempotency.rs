@@ -10,6 +10,7 @@ use super::app::Cx;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::domain::time::Timestamp;
+use crate::objects::Idempotency;
 use crate::platform::Error;
 use crate::platform::sql::Statement;
 use crate::store::idempotency::{self, Kept};
@@ -180,6 +181,19 @@ pub fn scope(cx: &Cx, key: &str, counts: impl Fn(&str) -> bool) -> Result<[u8; 3
     }
     scope.update(key.as_bytes());
     Ok(scope.finalize().into())
+}
+
+/// What an object needs that keeps its replies itself: the request's key as a
+/// hash over whatever counts, and the form that the object stores.
+pub fn in_object(
+    cx: &Cx,
+    counts: impl Fn(&str) -> bool,
+) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
+    let Some(key) = key(cx)? else { return Ok(None) };
+    let scope = scope(cx, &key, counts)?;
+    let payload_hash = Sha256::digest(cx.request.bytes()?);
+    let key = URL_SAFE_NO_PAD.encode(scope);
+    Ok(Some((scope, Idempotency { key, payload_hash: URL_SAFE_NO_PAD.encode(payload_hash) })))
 }
 
 /// A quoted string (RFC 8941); a bare token is taken as well.

@@ -11,11 +11,9 @@ use crate::domain::observation::{MAX_AHEAD_MS, MAX_BATCH_ROWS, Observation, Obse
 use crate::domain::partnership::Definition;
 use crate::domain::time::{DAY_MS, Timestamp};
 use crate::domain::validation::FieldError;
-use crate::objects::partnership::{self, Command, Idempotency, KpiPoint, Reply as ObjectReply};
+use crate::objects::partnership::{self, Command, KpiPoint, Reply as ObjectReply};
 use crate::store::{activity, registry};
 use ::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -94,7 +92,8 @@ pub async fn observations(cx: Cx) -> Result<Reply, Problem> {
         }
     }
     let reply = json(&IngestOut { accepted: accepted.len() as u64, rejected })?;
-    let scope = once(&cx)?;
+    // The object stands for the partnership, which therefore does not count.
+    let scope = idempotency::in_object(&cx, |name| name != "id")?;
     let sent = send(&cx, |_| {
         Ok(Command::Observe {
             rows: accepted.clone(),
@@ -125,7 +124,8 @@ pub async fn kpi(cx: Cx) -> Result<Reply, Problem> {
     let author = cx.caller()?.id().to_owned();
     let name = cx.param("name")?.to_owned();
     let reply = json(&KpiAcceptedOut { accepted: points.len() as u64 })?;
-    let scope = once(&cx)?;
+    // The object stands for the partnership, which therefore does not count.
+    let scope = idempotency::in_object(&cx, |name| name != "id")?;
     let sent = send(&cx, |definition| {
         if !definition.kpis.iter().any(|kpi| kpi.name == name) {
             let names: Vec<_> = definition.kpis.iter().map(|kpi| kpi.name.as_str()).collect();
@@ -242,17 +242,6 @@ async fn send(
         ObjectReply::KeyReused => Err(idempotency::reused()),
         other => Err(Problem::internal(format!("unexpected reply of the object: {other:?}"))),
     }
-}
-
-/// The request's key as a hash, and what the object needs of it. The object
-/// keeps the reply itself; it stands for the partnership, which therefore does
-/// not count.
-fn once(cx: &Cx) -> Result<Option<([u8; 32], Idempotency)>, Problem> {
-    let Some(key) = idempotency::key(cx)? else { return Ok(None) };
-    let scope = idempotency::scope(cx, &key, |name| name != "id")?;
-    let payload_hash = Sha256::digest(cx.request.bytes()?);
-    let key = URL_SAFE_NO_PAD.encode(scope);
-    Ok(Some((scope, Idempotency { key, payload_hash: URL_SAFE_NO_PAD.encode(payload_hash) })))
 }
 
 fn json(value: &impl Serialize) -> Result<Value, Problem> {

@@ -50,40 +50,42 @@ pub struct CreateKeyIn {
     pub expires_in_days: Option<u32>,
 }
 
-/// What an API key may be given.
+/// What an API key may be given: one of [`FOR_API_KEYS`].
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub enum KeyPermission {
-    #[serde(rename = "metrics:read")]
-    MetricsRead,
-    #[serde(rename = "partnerships:read")]
-    PartnershipsRead,
-    #[serde(rename = "partnerships:write")]
-    PartnershipsWrite,
-    #[serde(rename = "decisions:read")]
-    DecisionsRead,
-    #[serde(rename = "decisions:write")]
-    DecisionsWrite,
-    #[serde(rename = "system:read")]
-    SystemRead,
-    #[serde(rename = "docs:read")]
-    DocsRead,
-    #[serde(rename = "ingest:write")]
-    IngestWrite,
-}
+#[serde(try_from = "String")]
+pub struct KeyPermission(Permission);
 
 impl KeyPermission {
     const fn permission(self) -> Permission {
-        match self {
-            Self::MetricsRead => Permission::MetricsRead,
-            Self::PartnershipsRead => Permission::PartnershipsRead,
-            Self::PartnershipsWrite => Permission::PartnershipsWrite,
-            Self::DecisionsRead => Permission::DecisionsRead,
-            Self::DecisionsWrite => Permission::DecisionsWrite,
-            Self::SystemRead => Permission::SystemRead,
-            Self::DocsRead => Permission::DocsRead,
-            Self::IngestWrite => Permission::IngestWrite,
-        }
+        self.0
+    }
+}
+
+impl TryFrom<String> for KeyPermission {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = FOR_API_KEYS.iter().find(|permission| permission.name() == name);
+        known.copied().map(Self).ok_or_else(|| {
+            let names: Vec<_> = FOR_API_KEYS.iter().map(|p| format!("`{}`", p.name())).collect();
+            format!("unknown variant, expected one of {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl schemars::JsonSchema for KeyPermission {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "KeyPermission".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = FOR_API_KEYS.iter().map(|permission| permission.name()).collect();
+        schemars::json_schema!({
+            "description": "What an API key may be given.",
+            "type": "string",
+            "enum": names,
+        })
     }
 }
 

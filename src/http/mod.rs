@@ -18,20 +18,24 @@ pub mod route;
 mod strict;
 
 pub mod activity;
+pub mod alert_policies;
 pub mod config;
 pub mod decisions;
 pub mod docs;
 pub mod health;
+pub mod incidents;
 pub mod info;
 pub mod ingest;
 pub mod keys;
 pub mod login;
+pub mod maintenance;
 pub mod metrics;
 pub mod openapi;
 pub mod partnerships;
 pub mod rate_limits;
 pub mod readiness;
 pub mod registry;
+pub mod slos;
 pub mod status;
 pub mod users;
 

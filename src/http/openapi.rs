@@ -66,7 +66,7 @@ pub use generator::{Example, Examples, example_name, generate};
 #[cfg(not(target_arch = "wasm32"))]
 mod generator {
     use crate::auth::permission::{Permission, Role};
-    use crate::domain::id::{KEY_ID, SLUG, USER_ID};
+    use crate::domain::id::{INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID};
     use crate::http::app::Endpoint;
     use crate::http::docs::FILES;
     use crate::http::idempotency::IDEMPOTENCY_KEY;
@@ -158,6 +158,7 @@ out.";
     const TAGS: &[(&str, &str)] = &[
         ("Health and metrics", "How the partners are doing now."),
         ("Partnerships", "What was agreed with each partner and how far it is kept."),
+        ("Objectives and incidents", "What was promised, what burns, and who looks after it."),
         ("Ingest", "What clients measured and sent."),
         ("Decisions", "Whether an investment is worth it, and why."),
         ("System", "The service itself."),
@@ -171,6 +172,10 @@ out.";
     const GROUPS: &[(&str, &str)] = &[
         ("/health", "Health and metrics"),
         ("/metrics", "Health and metrics"),
+        ("/slos", "Objectives and incidents"),
+        ("/maintenance", "Objectives and incidents"),
+        ("/incidents", "Objectives and incidents"),
+        ("/alert-policies", "Objectives and incidents"),
         ("/observations", "Ingest"),
         ("/kpis/", "Ingest"),
         ("/partnerships", "Partnerships"),
@@ -195,12 +200,36 @@ out.";
             "Id of a user (`usr_…`) or of an API key (`key_…`), or an IP address.",
             "^[0-9A-Za-z_:.-]{1,64}$",
         ),
+        ("/incidents/", "id", "Id of the incident.", INCIDENT_ID),
+        ("/maintenance/", "window", "Id of the maintenance.", MAINTENANCE_ID),
+        ("/slos/", "key", "Key of the objective.", SLUG),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
         ("/deliverables/", "key", "Key of the deliverable.", SLUG),
         ("/kpis/", "name", "Name of the KPI.", SLUG),
         ("/docs-assets/", "file", "Name of the file.", ""),
     ];
+
+    /// What the query of a route may hold beside the page: names, meanings and
+    /// schemas.
+    fn filters(route: &Endpoint) -> Vec<(&'static str, &'static str, Value)> {
+        match route.id {
+            "list_incidents" => vec![
+                (
+                    "state",
+                    "`open` (acknowledged ones among them) or `resolved`; left out: all.",
+                    json!({ "type": "string", "enum": ["open", "resolved"] }),
+                ),
+                (
+                    "partnership",
+                    "Id of a partnership, or one of its aliases; left out: all, and the \
+                     service itself.",
+                    json!({ "type": "string", "pattern": SLUG }),
+                ),
+            ],
+            _ => vec![],
+        }
+    }
 
     /// What a reply of the first route (by id) gives to a request of the
     /// second: parameters of its path, or fields of its body.
@@ -244,6 +273,25 @@ out.";
         ("rotate_key", "get_key", NEW_KEY),
         ("rotate_key", "revoke_key", NEW_KEY),
         ("get_rate_limits", "lift_block", &[("client", "$response.body#/client")]),
+        ("create_slo", "get_slo", NEW_SLO),
+        ("create_slo", "change_slo", NEW_SLO),
+        ("create_slo", "delete_slo", NEW_SLO),
+        (
+            "list_slos",
+            "get_slo",
+            &[("id", "$request.path.id"), ("key", "$response.body#/slos/0/key")],
+        ),
+        ("change_slo", "get_slo", SAME_SLO),
+        ("delete_slo", "get_slo", SAME_SLO),
+        (
+            "create_maintenance",
+            "delete_maintenance",
+            &[("id", "$request.path.id"), ("window", "$response.body#/id")],
+        ),
+        ("list_incidents", "get_incident", FIRST_INCIDENT),
+        ("list_incidents", "note_incident", FIRST_INCIDENT),
+        ("list_incidents", "acknowledge_incident", FIRST_INCIDENT),
+        ("list_incidents", "list_incidents", NEXT_PAGE),
         ("list_users", "list_users", NEXT_PAGE),
         ("list_keys", "list_keys", NEXT_PAGE),
         ("list_decisions", "list_decisions", NEXT_PAGE),
@@ -255,6 +303,9 @@ out.";
     const NEW_KEY: Values = &[("id", "$response.body#/api_key/id")];
     const NEXT_PAGE: Values = &[("cursor", "$response.body#/next_cursor")];
     const SAME_DELIVERABLE: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
+    const NEW_SLO: Values = &[("id", "$request.path.id"), ("key", "$response.body#/key")];
+    const SAME_SLO: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
+    const FIRST_INCIDENT: Values = &[("id", "$response.body#/incidents/0/id")];
     const ID: Values = &[("id", "$response.body#/id")];
     const KPI: Values =
         &[("id", "$response.body#/id"), ("name", "$response.body#/agreement/kpis/0/name")];
@@ -427,6 +478,15 @@ out.";
                 parameter
             })
             .collect();
+        for (name, what, schema) in filters(route) {
+            parameters.push(json!({
+                "name": name,
+                "in": "query",
+                "required": false,
+                "description": what,
+                "schema": schema,
+            }));
+        }
         let flags = [
             (route.takes_key, "IdempotencyKey"),
             (route.paged, "Limit"),
@@ -539,7 +599,11 @@ out.";
             (route.takes_key, "Idempotency-Replayed"),
             (route.tagged || route.minds_if_match, "ETag"),
             (route.paged, "Link"),
-            (["create_partnership", "create_key", "rotate_key"].contains(&route.id), "Location"),
+            (
+                ["create_partnership", "create_key", "rotate_key", "create_slo"]
+                    .contains(&route.id),
+                "Location",
+            ),
         ];
         names.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
         names
@@ -582,7 +646,8 @@ out.";
             Access::User => vec![401, 403],
             Access::PublicHealth(_) | Access::Requires(_) => vec![401, 403],
         };
-        if route.path.contains('{') {
+        // A simulation names its partnership in the body.
+        if route.path.contains('{') || route.id == "simulate_alerts" {
             statuses.push(404);
         }
         // Two who change the same thing, or a name that is taken.

@@ -50,8 +50,10 @@ impl Page {
     /// Names the next page in a header.
     pub fn link(&self, cx: &Cx, mut reply: Reply, next: Option<&str>) -> Reply {
         if let Some(next) = next {
-            let (path, limit) = (cx.route.path, self.limit);
-            reply.set("link", format!("<{path}?limit={limit}&cursor={next}>; rel=\"next\""));
+            let (path, limit) = (path(cx), self.limit);
+            let filters = filters(cx.request.query.as_deref().unwrap_or_default());
+            let link = format!("<{path}?limit={limit}&cursor={next}{filters}>; rel=\"next\"");
+            reply.set("link", link);
         }
         reply
     }
@@ -88,6 +90,41 @@ pub fn parse(list: &str, query: &str) -> Result<Page, Problem> {
         }
     }
     Ok(Page { limit: limit.unwrap_or(DEFAULT_LIMIT), after })
+}
+
+/// The value of a filter in the query.
+///
+/// # Errors
+/// 400 where it stands twice.
+pub fn query_value(cx: &Cx, wanted: &str) -> Result<Option<String>, Problem> {
+    let query = cx.request.query.as_deref().unwrap_or_default();
+    let mut values = url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == wanted)
+        .map(|(_, value)| value.into_owned());
+    let value = values.next();
+    match values.next() {
+        Some(_) => Err(malformed(format!("{wanted}: was sent twice"))),
+        None => Ok(value),
+    }
+}
+
+/// The path of the request, for the route's template may have parameters.
+fn path(cx: &Cx) -> String {
+    cx.params.iter().fold(cx.route.path.to_owned(), |path, (name, value)| {
+        path.replace(&format!("{{{name}}}"), value)
+    })
+}
+
+/// What the query holds beside the page, as it goes on in the next one.
+fn filters(query: &str) -> String {
+    let mut filters = url::form_urlencoded::Serializer::new(String::new());
+    let others = url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name != "limit" && name != "cursor");
+    for (name, value) in others {
+        filters.append_pair(&name, &value);
+    }
+    let filters = filters.finish();
+    if filters.is_empty() { filters } else { format!("&{filters}") }
 }
 
 fn malformed(detail: String) -> Problem {

@@ -6,14 +6,17 @@ use super::boards::{Board, Evaluated};
 use super::health::status_page;
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::domain::alert::{Admission, OpenAlert};
 use crate::domain::deliverable::{self, Deliverable, DeliverableStatus};
 use crate::domain::kpi::Direction;
 use crate::domain::metrics::{self, MetricDetail};
-use crate::domain::partnership::Definition;
+use crate::domain::partnership::{Definition, Summary};
+use crate::domain::rollup::Counts;
 use crate::domain::score::{Health, Term};
+use crate::domain::slo::{SloStatus, Tally};
 use crate::domain::status_page::StatusPageReading;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
+use crate::domain::verdict::{Class, Verdict};
 use ::http::StatusCode;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -43,6 +46,17 @@ pub struct PartnershipOut {
     pub terms: Vec<Term>,
     pub metrics: BTreeMap<String, MetricDetail>,
     pub partner_status_page: StatusPageReading,
+    /// Objectives with budget and burn, as last evaluated.
+    pub slos: Vec<SloStatus>,
+    /// Alerts that are open.
+    pub alerts: Vec<OpenAlert>,
+    /// When objectives and alerts were last evaluated; null: never.
+    pub evaluated_at: Option<Timestamp>,
+    pub availability: AvailabilityOut,
+    /// How long the partner's status page takes to admit what we see.
+    pub admission: Admission,
+    /// When the maintenance ends that goes on now; null: none does.
+    pub maintenance_until: Option<Timestamp>,
     pub agreement: AgreementOut,
     /// Grows with every change of the definition.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1)))]
@@ -51,6 +65,19 @@ pub struct PartnershipOut {
     pub updated_at: Timestamp,
     /// Time of the newest observation.
     pub observed_at: Option<Timestamp>,
+}
+
+/// Percent of good observations over 24 h, with maintenance and without it;
+/// null without observations.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct AvailabilityOut {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
+    pub raw_percent: Option<f64>,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 100)))]
+    pub adjusted_percent: Option<f64>,
+    /// Observations in maintenance that say how the partner was.
+    pub in_maintenance: u64,
 }
 
 #[derive(Serialize)]
@@ -152,11 +179,32 @@ pub fn render(known: &Evaluated, now: Timestamp) -> PartnershipOut {
         terms: known.score.terms.clone(),
         metrics: metrics::all(&known.summary, now).into_iter().collect(),
         partner_status_page: status_page(known, now),
+        slos: known.summary.assessment.slos.clone(),
+        alerts: known.summary.assessment.alerts.clone(),
+        evaluated_at: known.summary.assessment.evaluated_at,
+        availability: availability(&known.summary),
+        admission: known.summary.assessment.admission,
+        maintenance_until: known.summary.assessment.maintenance_until,
         agreement: render_agreement(definition),
         revision: definition.revision,
         created_at: definition.created_at,
         updated_at: definition.updated_at,
         observed_at: known.summary.newest.first().map(|(at, _)| *at),
+    }
+}
+
+fn availability(summary: &Summary) -> AvailabilityOut {
+    let degraded = summary.definition.targets.degraded_counts_as_bad;
+    let tally = |counts: &Counts| Tally {
+        good: counts.in_class(Class::Good, degraded),
+        bad: counts.in_class(Class::Bad, degraded),
+    };
+    let raw = tally(&summary.counts);
+    let excused = tally(&summary.counts_in_maintenance);
+    AvailabilityOut {
+        raw_percent: raw.good_percent().map(metrics::round),
+        adjusted_percent: raw.without(excused).good_percent().map(metrics::round),
+        in_maintenance: excused.total(),
     }
 }
 

@@ -20,8 +20,9 @@ use crate::domain::partnership::{
     DEFAULT_PROBE_DEADLINE_MS, DEFAULT_PROBE_INTERVAL_S, Definition, KpiDefinition, Probe, Targets,
 };
 use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
+use crate::domain::slo;
 use crate::domain::time::Timestamp;
-use crate::domain::validation::FieldError;
+use crate::domain::validation::{FieldError, check_text};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::domain::{deliverable::DAY, id::SLUG, probe_url::HTTPS_URL, validation::PRINTABLE};
 use crate::log;
@@ -252,6 +253,8 @@ pub async fn create(cx: Cx) -> Result<Reply, Problem> {
         probes: Vec::new(),
         kpis: Vec::new(),
         deliverables: Vec::new(),
+        slos: Vec::new(),
+        maintenance: Vec::new(),
         settings: settings.map(|version| version.settings.scoring).unwrap_or_default(),
         revision: 1,
         created_at: cx.now,
@@ -259,6 +262,7 @@ pub async fn create(cx: Cx) -> Result<Reply, Problem> {
     };
     check.apply(&mut definition, terms);
     check.finish()?;
+    definition.slos.extend(slo::default_availability(definition.targets.availability_percent));
     let known = registry::all(&platform.database, tenant_id).await?;
     if known.len() >= MAX_PARTNERSHIPS {
         return Err(Problem::new(
@@ -452,7 +456,7 @@ pub async fn retire(cx: Cx) -> Result<Reply, Problem> {
 /// Reads a definition, changes it, and stores it if nobody else did meanwhile,
 /// together with what `keep` makes of it. A change that changes nothing is
 /// not stored. `None`: the key of what `keep` made was taken meanwhile.
-async fn change(
+pub(super) async fn change(
     cx: &Cx,
     event: &str,
     keep: impl Fn(&Definition) -> Result<Option<Statement>, Problem>,
@@ -485,7 +489,7 @@ async fn change(
     }
 }
 
-async fn load(cx: &Cx) -> Result<Definition, Problem> {
+pub(super) async fn load(cx: &Cx) -> Result<Definition, Problem> {
     let platform = &cx.app.platform;
     let tenant_id = cx.caller()?.tenant_id();
     let name = cx.param("id")?;
@@ -744,9 +748,8 @@ impl Check {
     }
 
     fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
-        let chars = text.chars().count();
-        if text.trim().is_empty() || chars > max_chars || text.chars().any(char::is_control) {
-            self.refuse(pointer, format!("expected 1 to {max_chars} printable characters"));
+        if let Err(reason) = check_text(text, max_chars) {
+            self.refuse(pointer, reason);
         }
     }
 

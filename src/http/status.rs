@@ -4,11 +4,12 @@ use super::app::Cx;
 use super::boards::Evaluated;
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::domain::incident::OpenIncident;
 use crate::domain::metrics;
 use crate::domain::partnership::Stored;
 use crate::domain::time::{MINUTE_MS, SECOND_MS, Timestamp};
-
 use crate::objects::board;
+use crate::objects::incident;
 use crate::objects::partnership::{self, Command};
 use crate::objects::rate_limit::{self, ClientName};
 use crate::store::job_runs::{TICK, TICK_LATE_MS};
@@ -47,6 +48,9 @@ pub struct StatusOut {
     /// The latest lines of the activity log, newest first; null where D1 could
     /// not be read.
     pub recent_activity: Option<Vec<ActivityOut>>,
+    /// Open incidents, the oldest first; null where the board could not be
+    /// read, or nobody has told it of any yet.
+    pub open_incidents: Option<Vec<OpenIncident>>,
     /// When the components were checked: at this call, or within the second
     /// before it. (The outside is asked at most every 30 s; its detail says
     /// when.)
@@ -105,10 +109,11 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     );
     let caller = cx.caller()?;
     let client = ClientName { tenant_id: Some(tenant_id.to_owned()), id: caller.id().to_owned() };
-    let (lines, (control_at, reachable), counted) = futures::join!(
+    let (lines, (control_at, reachable), counted, incidents) = futures::join!(
         activity::recent(&platform.database, tenant_id, RECENT_LINES),
         control(&cx),
         rate_limit::look(platform, &client),
+        incident::call(platform, tenant_id, &incident::Command::Ping),
     );
     let has_board = board.is_ok();
     let known = board.as_ref().map(|board| board.partnerships.as_slice()).unwrap_or_default();
@@ -121,6 +126,7 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
         &pong.and(board.as_ref().map_err(Clone::clone)),
         "fetched the board and pinged it",
     );
+    components.add("incident_object", &incidents, "pinged it");
     components.add("rate_limit_object", &counted, "asked what it counts of the caller");
     match known.first() {
         None => {
@@ -167,6 +173,10 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
         },
         components: components.states,
         component_details: components.details,
+        open_incidents: board
+            .as_ref()
+            .ok()
+            .and_then(|board| Some(board.incidents.as_ref()?.open.clone())),
         recent_activity: lines.ok().map(|lines| lines.into_iter().map(render_line).collect()),
         last_check: cx.now,
         next_check: cx.now.floor_to(MINUTE_MS).plus_ms(MINUTE_MS),

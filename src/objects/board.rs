@@ -2,6 +2,7 @@
 //! the tenant's withdrawn tokens. One hop tells a reader everything.
 
 use super::{read, write};
+use crate::domain::incident::IncidentDigest;
 use crate::domain::partnership::Summary;
 use crate::domain::rate_limit::Limits;
 use crate::domain::time::{MINUTE_MS, Timestamp};
@@ -43,6 +44,8 @@ pub enum Command {
     },
     /// The tenant's rate limits changed.
     SetLimits(VersionedLimits),
+    /// What is open now, as the tenant's incidents say it.
+    PublishIncidents(Box<IncidentDigest>),
     /// Something happened `by` times that is worth a counter.
     Count { name: String, by: u64 },
     /// Access tokens of this user issued before the instant are withdrawn.
@@ -67,6 +70,9 @@ pub struct Snapshot {
     pub limits: Option<Limits>,
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// `None` until somebody has told.
+    #[serde(default)]
+    pub incidents: Option<IncidentDigest>,
 }
 
 /// Limits as of a version of the tenant's settings.
@@ -112,6 +118,11 @@ impl BoardObject {
                  version INTEGER NOT NULL,
                  limits TEXT NOT NULL
              ) STRICT",
+            "CREATE TABLE IF NOT EXISTS incidents (
+                 one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+                 computed_at INTEGER NOT NULL,
+                 digest TEXT NOT NULL
+             ) STRICT",
             "CREATE TABLE IF NOT EXISTS counters (
                  name TEXT NOT NULL PRIMARY KEY,
                  value INTEGER NOT NULL
@@ -138,6 +149,7 @@ impl BoardObject {
             Command::SetLimits(limits) => {
                 self.set_limits(&limits)?;
             }
+            Command::PublishIncidents(digest) => self.publish_incidents(&digest)?,
             Command::Count { name, by } => self.count(&name, by)?,
             Command::RevokeTokens { user_id, issued_before, now } => {
                 self.revoke(&user_id, issued_before, now)?;
@@ -203,6 +215,17 @@ impl BoardObject {
         Ok(!changed.is_empty())
     }
 
+    fn publish_incidents(&self, digest: &IncidentDigest) -> Result<(), Error> {
+        self.storage.query(
+            "INSERT INTO incidents (one, computed_at, digest) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET computed_at = excluded.computed_at,
+                 digest = excluded.digest
+             WHERE excluded.computed_at >= computed_at",
+            &[digest.computed_at.millis().into(), write(digest)?.into()],
+        )?;
+        Ok(())
+    }
+
     fn count(&self, name: &str, by: u64) -> Result<(), Error> {
         self.storage.query(
             "INSERT INTO counters (name, value) VALUES (?1, ?2)
@@ -234,6 +257,7 @@ impl BoardObject {
             revoked: Vec<Revocation>,
             limits: Option<Box<RawValue>>,
             counters: BTreeMap<String, u64>,
+            incidents: Option<Box<RawValue>>,
         }
         if let Some(text) = &*self.snapshot.borrow() {
             return Ok(text.clone());
@@ -258,7 +282,9 @@ impl BoardObject {
         let rows = self.storage.query("SELECT name, value FROM counters", &[])?;
         let counters = rows.iter().map(|row| Ok((row.get("name")?, row.get("value")?)));
         let counters = counters.collect::<Result<_, Error>>()?;
-        let text = write(&Raw { summaries, revoked, limits, counters })?;
+        let rows = self.storage.query("SELECT digest FROM incidents", &[])?;
+        let incidents = rows.first().map(|row| row.json("digest")).transpose()?;
+        let text = write(&Raw { summaries, revoked, limits, counters, incidents })?;
         *self.snapshot.borrow_mut() = Some(text.clone());
         Ok(text)
     }
@@ -323,6 +349,15 @@ pub async fn set_limits(
 
 pub async fn count(platform: &Platform, tenant_id: &str, name: &str, by: u64) -> Result<(), Error> {
     let command = Command::Count { name: name.to_owned(), by };
+    call::<Done>(platform, tenant_id, &command).await.map(|_| ())
+}
+
+pub async fn publish_incidents(
+    platform: &Platform,
+    tenant_id: &str,
+    digest: IncidentDigest,
+) -> Result<(), Error> {
+    let command = Command::PublishIncidents(Box::new(digest));
     call::<Done>(platform, tenant_id, &command).await.map(|_| ())
 }
 

@@ -1,49 +1,700 @@
 //! `IncidentObject`, one per tenant: its incidents, and the outbox that tells
 //! people of them. Both are in one object so that a change of an incident and
 //! the notification of it are one transaction.
+//!
+//! What opens and ends an incident is a level and no edge: each partnership
+//! reports all of its open alerts every minute, and incidents are made to fit
+//! what was reported last. A report that is lost, doubled or late does no
+//! harm, and there is at most one open incident of a cause because the table
+//! allows no second.
 
-use super::{read, write};
+use super::repeats::{self, Idempotency, Taken};
+use super::{board, read, write};
+use crate::domain::alert::{Family, OpenAlert};
+use crate::domain::id::IdKind;
+use crate::domain::incident::{
+    ByWhom, Cause, Change, Incident, IncidentDigest, Notification, NotificationKind, OpenIncident,
+    SERVICE, Severity, SourcedAlert, TimelineEntry, TimelineKind,
+};
+use crate::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
+use crate::log;
+use crate::platform::sql::{Row, Value};
 use crate::platform::{Error, ObjectStorage, Platform};
+use crate::store::activity::SYSTEM;
+use crate::store::new_id;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 pub const BINDING: &str = "INCIDENT";
+const DATASET: &str = "devskyy.incident";
+
+/// Ticks come once a minute; so long after the last one somebody is told. It
+/// is watched from here, as cron cannot tell of its own silence.
+const TICK_LATE_MS: i64 = 3 * MINUTE_MS + 30 * SECOND_MS;
+
+const RESOLVED_KEPT_MS: i64 = 400 * DAY_MS;
+
+/// Lines for the activity log handed over at once.
+const MAX_JOURNAL_LINES: u32 = 50;
+
+/// A report of one partnership.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Its id.
+    pub source: String,
+    pub evaluated_at: Timestamp,
+    /// All of its open alerts.
+    pub alerts: Vec<OpenAlert>,
+}
 
 /// (Externally tagged: serde would buffer every message of an internally
 /// tagged enum before reading it.)
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
+    Report {
+        tenant_id: String,
+        report: Report,
+    },
+    /// A minute has begun. Brings which partnerships there are (`None` where
+    /// the registry could not be read) and takes lines for the activity log.
+    Tick {
+        tenant_id: String,
+        as_of: Timestamp,
+        partnerships: Option<Vec<String>>,
+        /// Alerts of the service that the tick knows of; a family that is not
+        /// named was not looked at, and stays as it is.
+        #[serde(default)]
+        service: Vec<ServiceFinding>,
+    },
+    /// Lines up to this one are in the activity log.
+    JournalWritten {
+        upto: i64,
+    },
+    List(Filter),
+    Get {
+        id: String,
+    },
+    Act {
+        id: String,
+        action: Action,
+        actor: String,
+        idempotency: Option<Idempotency>,
+    },
     /// Is anybody there?
     Ping,
+}
+
+/// What the tick found of a family that is about the service: an alert, or
+/// that there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceFinding {
+    pub family: Family,
+    pub alert: Option<OpenAlert>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Filter {
+    /// True: open ones, acknowledged or not; `None`: all.
+    pub is_open: Option<bool>,
+    pub partnership: Option<String>,
+    /// Those after this position, newest first.
+    pub before: Option<(Timestamp, String)>,
+    pub limit: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Acknowledge,
+    Resolve,
+    Note(String),
+}
+
+/// A line for the activity log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JournalLine {
+    pub seq: i64,
+    pub at: Timestamp,
+    pub event: String,
+    pub actor: String,
+    /// Id of the incident.
+    pub subject: String,
+}
+
+/// An incident with all that happened to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Story {
+    pub incident: Incident,
+    pub timeline: Vec<TimelineEntry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Done,
+    Journal(Vec<JournalLine>),
+    Incidents(Vec<Incident>),
+    Story(Box<Story>),
+    /// What was done, or had been done before under the same key.
+    Acted {
+        story: Box<Story>,
+        replayed: bool,
+    },
+    NotFound,
+    /// It is over: there is nothing to acknowledge.
+    AlreadyResolved,
+    /// The Idempotency-Key came with another payload before.
+    KeyReused,
 }
 
 pub struct IncidentObject {
-    _platform: Platform,
-    _storage: ObjectStorage,
+    platform: Platform,
+    storage: ObjectStorage,
 }
 
 impl IncidentObject {
     pub fn new(platform: Platform, storage: ObjectStorage) -> Result<Self, Error> {
-        Ok(Self { _platform: platform, _storage: storage })
+        for sql in [
+            "CREATE TABLE IF NOT EXISTS incidents (
+                 id TEXT NOT NULL PRIMARY KEY,
+                 cause TEXT NOT NULL,
+                 is_open INTEGER NOT NULL,
+                 partnership TEXT,
+                 opened_at INTEGER NOT NULL,
+                 document TEXT NOT NULL
+             ) STRICT, WITHOUT ROWID",
+            // At most one open incident of a cause.
+            "CREATE UNIQUE INDEX IF NOT EXISTS incidents_open ON incidents (cause)
+                 WHERE is_open = 1",
+            "CREATE INDEX IF NOT EXISTS incidents_by_time ON incidents (opened_at, id)",
+            // As reported last, by whom.
+            "CREATE TABLE IF NOT EXISTS alerts (
+                 source TEXT NOT NULL,
+                 cause TEXT NOT NULL,
+                 subject TEXT NOT NULL,
+                 document TEXT NOT NULL,
+                 PRIMARY KEY (source, cause, subject)
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS reports (
+                 source TEXT NOT NULL PRIMARY KEY,
+                 at INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
+            // Causes of which somebody said that it is over while they last.
+            "CREATE TABLE IF NOT EXISTS muted (
+                 cause TEXT NOT NULL PRIMARY KEY
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS timeline (
+                 seq INTEGER PRIMARY KEY AUTOINCREMENT,
+                 incident_id TEXT NOT NULL,
+                 at INTEGER NOT NULL,
+                 kind TEXT NOT NULL,
+                 actor TEXT NOT NULL,
+                 text TEXT NOT NULL,
+                 -- 1: still to be written into the activity log.
+                 is_unlogged INTEGER NOT NULL
+             ) STRICT",
+            "CREATE INDEX IF NOT EXISTS timeline_by_incident ON timeline (incident_id, seq)",
+            "CREATE INDEX IF NOT EXISTS timeline_unlogged ON timeline (seq) WHERE is_unlogged = 1",
+            "CREATE TABLE IF NOT EXISTS opened (
+                 family TEXT NOT NULL PRIMARY KEY,
+                 total INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS facts (
+                 name TEXT NOT NULL PRIMARY KEY,
+                 value TEXT NOT NULL
+             ) STRICT, WITHOUT ROWID",
+        ] {
+            storage.query(sql, &[])?;
+        }
+        repeats::create_table(&storage)?;
+        Ok(Self { platform, storage })
     }
 
     pub async fn handle(&self, command: Command) -> Result<Reply, Error> {
+        let now = self.now();
         match command {
+            Command::Report { tenant_id, report } => {
+                self.storage.transaction(|| {
+                    self.set_fact("tenant_id", &tenant_id)?;
+                    self.take_report(report, now)
+                })?;
+                self.after_change(now).await;
+                Ok(Reply::Done)
+            }
+            Command::Tick { tenant_id, as_of, partnerships, service } => {
+                let lines = self.storage.transaction(|| {
+                    self.set_fact("tenant_id", &tenant_id)?;
+                    self.tick(as_of, partnerships, service, now)?;
+                    self.journal()
+                })?;
+                // Once a minute, so that a board that missed one heals.
+                self.set_fact("is_digest_stale", &true)?;
+                self.after_change(now).await;
+                Ok(Reply::Journal(lines))
+            }
+            Command::JournalWritten { upto } => {
+                self.storage.query(
+                    "UPDATE timeline SET is_unlogged = 0 WHERE is_unlogged = 1 AND seq <= ?1",
+                    &[upto.into()],
+                )?;
+                Ok(Reply::Done)
+            }
+            Command::List(filter) => self.list(&filter).map(Reply::Incidents),
+            Command::Get { id } => Ok(match self.story(&id)? {
+                Some(story) => Reply::Story(Box::new(story)),
+                None => Reply::NotFound,
+            }),
+            Command::Act { id, action, actor, idempotency } => {
+                let reply = self.act(&id, action, &actor, idempotency.as_ref(), now)?;
+                self.after_change(now).await;
+                Ok(reply)
+            }
             Command::Ping => Ok(Reply::Done),
         }
     }
 
-    /// Delivers what is due and looks after what nobody else watches.
-    pub async fn alarm(&self) {}
+    /// Looks after what nobody else watches. A failure is logged: the runtime
+    /// would give up after six, and the next tick sets the alarm again.
+    pub async fn alarm(&self) {
+        let now = self.now();
+        if let Err(error) = self.storage.transaction(|| self.watch_tick(now)) {
+            self.warn("tick not watched", &error);
+        }
+        self.after_change(now).await;
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.platform.clock.now_ms())
+    }
+
+    // ---- what is reported ----
+
+    fn take_report(&self, report: Report, now: Timestamp) -> Result<(), Error> {
+        let Report { source, evaluated_at, alerts } = report;
+        let news = self.storage.query(
+            "INSERT INTO reports (source, at) VALUES (?1, ?2)
+             ON CONFLICT (source) DO UPDATE SET at = excluded.at WHERE excluded.at >= at
+             RETURNING at",
+            &[source.as_str().into(), evaluated_at.millis().into()],
+        )?;
+        if news.is_empty() {
+            return Ok(()); // overtaken by a newer one
+        }
+        self.storage.query("DELETE FROM alerts WHERE source = ?1", &[source.as_str().into()])?;
+        for alert in alerts {
+            self.put_alert(&source, alert)?;
+        }
+        self.reconcile(now)
+    }
+
+    fn put_alert(&self, source: &str, alert: OpenAlert) -> Result<(), Error> {
+        let cause = Cause::of(source, alert.family);
+        let subject = alert.subject.clone();
+        let sourced = SourcedAlert { source: source.to_owned(), alert };
+        self.storage.query(
+            "INSERT OR REPLACE INTO alerts (source, cause, subject, document)
+             VALUES (?1, ?2, ?3, ?4)",
+            &[source.into(), cause.key().into(), subject.into(), write(&sourced)?.into()],
+        )?;
+        Ok(())
+    }
+
+    fn tick(
+        &self,
+        as_of: Timestamp,
+        partnerships: Option<Vec<String>>,
+        service: Vec<ServiceFinding>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.set_fact("last_tick_at", &now)?;
+        if let Some(ids) = partnerships {
+            // What was retired reports nothing any more, not even that it is well.
+            self.storage.query(
+                "DELETE FROM alerts WHERE source <> ?1
+                   AND source NOT IN (SELECT value FROM json_each(?2))
+                   AND source IN (SELECT source FROM reports WHERE at < ?3)",
+                &[SERVICE.into(), write(&ids)?.into(), as_of.millis().into()],
+            )?;
+        }
+        for finding in service {
+            self.set_service_alert(finding.family, finding.alert)?;
+        }
+        self.set_service_alert(Family::TickLate, None)?;
+        self.storage.query(
+            "DELETE FROM timeline WHERE incident_id IN
+             (SELECT id FROM incidents WHERE is_open = 0 AND opened_at < ?1)",
+            &[now.plus_ms(-RESOLVED_KEPT_MS).millis().into()],
+        )?;
+        self.storage.query(
+            "DELETE FROM incidents WHERE is_open = 0 AND opened_at < ?1",
+            &[now.plus_ms(-RESOLVED_KEPT_MS).millis().into()],
+        )?;
+        repeats::prune(&self.storage, now)?;
+        self.reconcile(now)
+    }
+
+    /// The one alert of a family that is about the service, or none.
+    fn set_service_alert(&self, family: Family, alert: Option<OpenAlert>) -> Result<(), Error> {
+        self.storage.query(
+            "DELETE FROM alerts WHERE source = ?1 AND cause = ?2",
+            &[SERVICE.into(), Cause::of(SERVICE, family).key().into()],
+        )?;
+        alert.map_or(Ok(()), |alert| self.put_alert(SERVICE, alert))
+    }
+
+    fn watch_tick(&self, now: Timestamp) -> Result<(), Error> {
+        let Some(last): Option<Timestamp> = self.fact("last_tick_at")? else { return Ok(()) };
+        if now.since_ms(last) < TICK_LATE_MS {
+            return Ok(());
+        }
+        let known = self.alerts_of(&Cause::of(SERVICE, Family::TickLate))?;
+        let opened_at = known.first().map_or(now, |known| known.alert.opened_at);
+        let alert = OpenAlert {
+            family: Family::TickLate,
+            subject: String::new(),
+            severity: Severity::Critical,
+            title: "the minute tick does not come: nothing is probed or evaluated".to_owned(),
+            detail: format!("the last tick was at {last}"),
+            opened_at,
+            began_at: last.plus_ms(MINUTE_MS).min(opened_at),
+            flapping: false,
+        };
+        self.set_service_alert(Family::TickLate, Some(alert))?;
+        self.reconcile(now)
+    }
+
+    // ---- incidents ----
+
+    /// Makes the incidents fit the alerts: one for each cause that has any.
+    fn reconcile(&self, now: Timestamp) -> Result<(), Error> {
+        let mut by_cause: BTreeMap<Cause, Vec<SourcedAlert>> = BTreeMap::new();
+        for row in self.storage.query("SELECT document FROM alerts", &[])? {
+            let alert: SourcedAlert = row.json("document")?;
+            let cause = Cause::of(&alert.source, alert.alert.family);
+            by_cause.entry(cause).or_default().push(alert);
+        }
+        let open = self.incidents("SELECT document FROM incidents WHERE is_open = 1", &[])?;
+        for mut incident in open {
+            match by_cause.remove(&incident.cause) {
+                Some(alerts) => {
+                    let change = incident.report(alerts);
+                    self.store(&incident)?;
+                    let kind = match change {
+                        Change::Nothing => continue,
+                        Change::Updated => TimelineKind::Updated,
+                        Change::Escalated => TimelineKind::Escalated,
+                    };
+                    self.enter(&incident, kind, SYSTEM, &incident.title, now)?;
+                    if change == Change::Escalated {
+                        self.tell(&incident, NotificationKind::Triggered, now)?;
+                    }
+                }
+                None => self.resolve(&mut incident, SYSTEM, "every alert has ended", now)?,
+            }
+        }
+        let muted = self.storage.query("SELECT cause FROM muted", &[])?;
+        let muted: Vec<String> =
+            muted.iter().map(|row| row.get("cause")).collect::<Result<_, Error>>()?;
+        for cause in &muted {
+            // It has ended at last: the next time counts again.
+            if !by_cause.keys().any(|known| known.key() == *cause) {
+                self.storage
+                    .query("DELETE FROM muted WHERE cause = ?1", &[cause.as_str().into()])?;
+            }
+        }
+        for (cause, alerts) in by_cause {
+            if muted.contains(&cause.key()) {
+                continue;
+            }
+            let family = cause.family.name();
+            let id = new_id(&self.platform.random, IdKind::Incident, now)?;
+            let incident = Incident::open(id, cause, alerts, now);
+            self.store(&incident)?;
+            self.enter(&incident, TimelineKind::Opened, SYSTEM, &incident.detail, now)?;
+            self.tell(&incident, NotificationKind::Triggered, now)?;
+            self.storage.query(
+                "INSERT INTO opened (family, total) VALUES (?1, 1)
+                 ON CONFLICT (family) DO UPDATE SET total = total + 1",
+                &[family.into()],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn resolve(
+        &self,
+        incident: &mut Incident,
+        actor: &str,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        incident.resolved = Some(ByWhom { at: now, by: actor.to_owned() });
+        self.store(incident)?;
+        self.enter(incident, TimelineKind::Resolved, actor, why, now)?;
+        self.tell(incident, NotificationKind::Resolved, now)
+    }
+
+    /// What a person does to an incident.
+    fn act(
+        &self,
+        id: &str,
+        action: Action,
+        actor: &str,
+        idempotency: Option<&Idempotency>,
+        now: Timestamp,
+    ) -> Result<Reply, Error> {
+        let Some(mut incident) = self.incident(id)? else { return Ok(Reply::NotFound) };
+        if action == Action::Acknowledge && incident.resolved.is_some() {
+            return Ok(Reply::AlreadyResolved);
+        }
+        let taken = repeats::take(&self.storage, now, idempotency, || {
+            match &action {
+                Action::Acknowledge if incident.acknowledged.is_some() => {}
+                Action::Acknowledge => {
+                    incident.acknowledged = Some(ByWhom { at: now, by: actor.to_owned() });
+                    self.store(&incident)?;
+                    self.enter(&incident, TimelineKind::Acknowledged, actor, "", now)?;
+                    self.tell(&incident, NotificationKind::Acknowledged, now)?;
+                }
+                Action::Resolve if incident.resolved.is_some() => {}
+                Action::Resolve => {
+                    self.resolve(&mut incident, actor, "resolved by hand", now)?;
+                    // While its alerts last it must not come back at once.
+                    self.storage.query(
+                        "INSERT OR IGNORE INTO muted (cause)
+                         SELECT ?1 WHERE EXISTS (SELECT 1 FROM alerts WHERE cause = ?1)",
+                        &[incident.cause.key().into()],
+                    )?;
+                }
+                Action::Note(text) => {
+                    self.enter(&incident, TimelineKind::Noted, actor, text, now)?;
+                }
+            }
+            let story = Story { timeline: self.timeline(id)?, incident };
+            serde_json::to_value(story).map_err(super::unwritable)
+        })?;
+        Ok(match taken {
+            Taken::Done { value, replayed, .. } => {
+                let story = serde_json::from_value(value).map_err(super::unreadable)?;
+                Reply::Acted { story: Box::new(story), replayed }
+            }
+            Taken::KeyReused => Reply::KeyReused,
+        })
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Vec<Incident>, Error> {
+        let (before_at, before_id) = match &filter.before {
+            Some((at, id)) => (Some(at.millis()), Some(id.as_str())),
+            None => (None, None),
+        };
+        self.incidents(
+            "SELECT document FROM incidents
+             WHERE (?1 IS NULL OR is_open = ?1) AND (?2 IS NULL OR partnership = ?2)
+               AND (?3 IS NULL OR (opened_at, id) < (?3, ?4))
+             ORDER BY opened_at DESC, id DESC LIMIT ?5",
+            &[
+                filter.is_open.into(),
+                filter.partnership.as_deref().into(),
+                before_at.into(),
+                before_id.into(),
+                filter.limit.into(),
+            ],
+        )
+    }
+
+    fn incidents(&self, sql: &str, values: &[Value]) -> Result<Vec<Incident>, Error> {
+        self.storage.query(sql, values)?.iter().map(|row| row.json("document")).collect()
+    }
+
+    fn incident(&self, id: &str) -> Result<Option<Incident>, Error> {
+        let sql = "SELECT document FROM incidents WHERE id = ?1";
+        Ok(self.incidents(sql, &[id.into()])?.pop())
+    }
+
+    fn story(&self, id: &str) -> Result<Option<Story>, Error> {
+        let Some(incident) = self.incident(id)? else { return Ok(None) };
+        Ok(Some(Story { incident, timeline: self.timeline(id)? }))
+    }
+
+    fn timeline(&self, id: &str) -> Result<Vec<TimelineEntry>, Error> {
+        let entry = |row: &Row| {
+            Ok(TimelineEntry {
+                at: Timestamp::from_millis(row.get("at")?),
+                kind: row.json("kind")?,
+                actor: row.get("actor")?,
+                text: row.get("text")?,
+            })
+        };
+        let rows = self.storage.query(
+            "SELECT at, kind, actor, text FROM timeline WHERE incident_id = ?1 ORDER BY seq",
+            &[id.into()],
+        )?;
+        rows.iter().map(entry).collect()
+    }
+
+    fn store(&self, incident: &Incident) -> Result<(), Error> {
+        self.storage.query(
+            "INSERT INTO incidents (id, cause, is_open, partnership, opened_at, document)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET is_open = excluded.is_open,
+                 document = excluded.document",
+            &[
+                incident.id.as_str().into(),
+                incident.cause.key().into(),
+                incident.resolved.is_none().into(),
+                incident.cause.partnership.as_deref().into(),
+                incident.opened_at.millis().into(),
+                write(incident)?.into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn enter(
+        &self,
+        incident: &Incident,
+        kind: TimelineKind,
+        actor: &str,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.set_fact("is_digest_stale", &true)?;
+        self.storage.query(
+            "INSERT INTO timeline (incident_id, at, kind, actor, text, is_unlogged)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            &[
+                incident.id.as_str().into(),
+                now.millis().into(),
+                write(&kind)?.into(),
+                actor.into(),
+                text.into(),
+                kind.event().is_some().into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn tell(
+        &self,
+        incident: &Incident,
+        kind: NotificationKind,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let id = new_id(&self.platform.random, IdKind::Notification, now)?;
+        let _told: Notification = incident.notification(id, kind, now);
+        Ok(())
+    }
+
+    // ---- what others see ----
+
+    /// Lines that the activity log does not have yet. The log is in D1, which
+    /// no alert waits for: the tick writes them.
+    fn journal(&self) -> Result<Vec<JournalLine>, Error> {
+        let rows = self.storage.query(
+            "SELECT seq, incident_id, at, kind, actor FROM timeline
+             WHERE is_unlogged = 1 ORDER BY seq LIMIT ?1",
+            &[MAX_JOURNAL_LINES.into()],
+        )?;
+        rows.iter()
+            .map(|row| {
+                let kind: TimelineKind = row.json("kind")?;
+                Ok(JournalLine {
+                    seq: row.get("seq")?,
+                    at: Timestamp::from_millis(row.get("at")?),
+                    event: kind.event().unwrap_or_default().to_owned(),
+                    actor: row.get("actor")?,
+                    subject: row.get("incident_id")?,
+                })
+            })
+            .collect()
+    }
+
+    fn digest(&self, now: Timestamp) -> Result<IncidentDigest, Error> {
+        let open = self.incidents(
+            "SELECT document FROM incidents WHERE is_open = 1 ORDER BY opened_at, id",
+            &[],
+        )?;
+        let rows = self.storage.query("SELECT family, total FROM opened", &[])?;
+        let totals = rows.iter().map(|row| Ok((row.get::<String>("family")?, row.get("total")?)));
+        let totals: Vec<(String, u64)> = totals.collect::<Result<_, Error>>()?;
+        Ok(IncidentDigest {
+            computed_at: now,
+            open: open.iter().map(OpenIncident::from).collect(),
+            opened_total: totals
+                .into_iter()
+                .filter_map(|(family, total)| Some((Family::parse(&family)?, total)))
+                .collect(),
+        })
+    }
+
+    /// Publishes what changed, and sets the alarm.
+    async fn after_change(&self, now: Timestamp) {
+        if let Err(error) = self.publish(now).await {
+            self.warn("incidents not published", &error);
+        }
+        if let Err(error) = self.set_alarm().await {
+            self.warn("alarm not set", &error);
+        }
+    }
+
+    async fn publish(&self, now: Timestamp) -> Result<(), Error> {
+        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
+        if !self.fact("is_digest_stale")?.unwrap_or(false) {
+            return Ok(());
+        }
+        // Before the call: what changes while it lasts makes it stale again.
+        self.set_fact("is_digest_stale", &false)?;
+        let published = board::publish_incidents(&self.platform, &tenant_id, self.digest(now)?);
+        if let Err(error) = published.await {
+            self.set_fact("is_digest_stale", &true)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// For when the tick is missed next.
+    async fn set_alarm(&self) -> Result<(), Error> {
+        let Some(last): Option<Timestamp> = self.fact("last_tick_at")? else { return Ok(()) };
+        let late_at = last.plus_ms(TICK_LATE_MS);
+        if late_at > self.now() {
+            self.storage.set_alarm_ms(late_at.millis()).await?;
+        }
+        Ok(())
+    }
+
+    // ---- small things ----
+
+    fn alerts_of(&self, cause: &Cause) -> Result<Vec<SourcedAlert>, Error> {
+        let sql = "SELECT document FROM alerts WHERE cause = ?1";
+        let rows = self.storage.query(sql, &[cause.key().into()])?;
+        rows.iter().map(|row| row.json("document")).collect()
+    }
+
+    fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let rows = self.storage.query("SELECT value FROM facts WHERE name = ?1", &[name.into()])?;
+        rows.first().map(|row| row.json("value")).transpose()
+    }
+
+    fn set_fact(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        self.storage.query(
+            "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
+            &[name.into(), write(value)?.into()],
+        )?;
+        Ok(())
+    }
+
+    fn warn(&self, what: &str, error: &Error) {
+        log::warn(&self.platform.log, self.now(), DATASET, what, &error.to_string());
+    }
 }
 
 /// The object of a tenant is named after it.
 pub async fn call(platform: &Platform, tenant_id: &str, command: &Command) -> Result<Reply, Error> {
     read(&platform.objects.call(BINDING, tenant_id, write(command)?).await?)
+}
+
+pub async fn report(platform: &Platform, tenant_id: &str, report: Report) -> Result<(), Error> {
+    let tenant = tenant_id.to_owned();
+    call(platform, tenant_id, &Command::Report { tenant_id: tenant, report }).await.map(|_| ())
 }

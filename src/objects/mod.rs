@@ -8,6 +8,10 @@ pub mod board;
 pub mod incident;
 pub mod partnership;
 pub mod rate_limit;
+mod repeats;
+mod tallies;
+
+pub use repeats::Idempotency;
 
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use std::rc::Rc;
@@ -109,13 +113,17 @@ impl Object {
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| {
-        Error::new(ErrorKind::Misuse, format!("unreadable object message: {error}"))
-    })
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Misuse, format!("unreadable object message: {error}"))
 }
 
 fn write(value: &impl serde::Serialize) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| {
-        Error::new(ErrorKind::Misuse, format!("unwritable object message: {error}"))
-    })
+    serde_json::to_string(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Misuse, format!("unwritable object message: {error}"))
 }

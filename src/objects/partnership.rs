@@ -6,17 +6,24 @@
 //! step below either happens whole or not at all; what an `await` separates
 //! must stand eviction in between.
 
-use super::{board, read, write};
+use super::repeats::{self, Idempotency, Taken};
+use super::tallies::{self, Tallies, stored_rollup};
+use super::{board, incident, read, write};
+use crate::domain::alert::{
+    self, AlertBook, AlertPolicy, DataEvidence, Evidence, KpiEvidence, Outage, SloEvidence,
+};
 use crate::domain::observation::{Observation, Origin, RAW_RETENTION_MS};
-use crate::domain::partnership::{Definition, KpiValue, Probe, Stored, Summary};
-use crate::domain::rollup::{Counts, Grain, Rollup, WINDOW_MS, window_plan};
+use crate::domain::partnership::{Assessment, Definition, KpiValue, Probe, Stored, Summary};
+use crate::domain::rollup::{Grain, Rollup, WINDOW_MS, window_plan};
+use crate::domain::simulation::{self, History, Minute, Simulation};
+use crate::domain::slo::{self, Slo, SloKind, Tally};
 use crate::domain::status_page::{self, StatusPageReading};
-use crate::domain::time::{DAY_MS, MINUTE_MS, Timestamp};
+use crate::domain::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 use crate::domain::verdict::{self, RECENT, Verdict};
 use crate::log;
 use crate::platform::fetch::{OutboundReply, OutboundRequest};
-use crate::platform::sql::{Row, Value};
-use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
+use crate::platform::sql::Value;
+use crate::platform::{Error, ObjectStorage, Platform};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,9 +41,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 const STATUS_PAGE_INTERVAL_MS: i64 = 5 * MINUTE_MS;
 const STATUS_PAGE_DEADLINE_MS: u32 = 10_000;
 const CONTROL_DEADLINE_MS: u32 = 5_000;
-
-/// A stored reply to an Idempotency-Key is kept this long.
-const IDEMPOTENCY_KEPT_MS: i64 = DAY_MS;
 
 /// Raw rows deleted in one tick, so that a tick stays short.
 const MAX_PRUNED_ROWS: i64 = 20_000;
@@ -71,15 +75,19 @@ pub enum Command {
         reply: serde_json::Value,
         idempotency: Option<Idempotency>,
     },
+    /// What this policy would have done from one minute to another.
+    Simulate(Box<Simulate>),
     /// Is anybody there?
     Ping,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Idempotency {
-    /// Scoped by the caller to his tenant, user and route.
-    pub key: String,
-    pub payload_hash: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Simulate {
+    pub policy: AlertPolicy,
+    /// `None`: the objectives as they are agreed.
+    pub slos: Option<Vec<Slo>>,
+    pub from: Timestamp,
+    pub until: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +116,7 @@ pub enum Reply {
     Ticked {
         probes_run: u32,
     },
+    Simulated(Box<Simulation>),
     Pong {
         stored: Stored,
     },
@@ -130,16 +139,6 @@ impl PartnershipObject {
                  source TEXT NOT NULL
              ) STRICT",
             "CREATE INDEX IF NOT EXISTS observations_by_time ON observations (at)",
-            // conclusive: up + degraded + down, for coverage in SQL.
-            "CREATE TABLE IF NOT EXISTS rollups (
-                 grain TEXT NOT NULL,
-                 start INTEGER NOT NULL,
-                 origin TEXT NOT NULL,
-                 counts TEXT NOT NULL,
-                 conclusive INTEGER NOT NULL,
-                 sketch BLOB NOT NULL,
-                 PRIMARY KEY (grain, start, origin)
-             ) STRICT, WITHOUT ROWID",
             "CREATE TABLE IF NOT EXISTS kpi_values (
                  name TEXT NOT NULL,
                  at INTEGER NOT NULL,
@@ -151,12 +150,6 @@ impl PartnershipObject {
                  probe TEXT NOT NULL PRIMARY KEY,
                  slot INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS idempotency (
-                 key TEXT NOT NULL PRIMARY KEY,
-                 payload_hash TEXT NOT NULL,
-                 reply TEXT NOT NULL,
-                 at INTEGER NOT NULL
-             ) STRICT, WITHOUT ROWID",
             "CREATE TABLE IF NOT EXISTS facts (
                  name TEXT NOT NULL PRIMARY KEY,
                  value TEXT NOT NULL
@@ -164,6 +157,8 @@ impl PartnershipObject {
         ] {
             storage.query(sql, &[])?;
         }
+        tallies::create_tables(&storage)?;
+        repeats::create_table(&storage)?;
         Ok(Self { platform, storage })
     }
 
@@ -180,6 +175,7 @@ impl PartnershipObject {
                     self.prune()
                 })?;
                 let probes_run = self.probe(scheduled_at, &control_targets).await?;
+                self.assess_and_report().await;
                 self.publish().await?;
                 Ok(Reply::Ticked { probes_run })
             }
@@ -189,6 +185,7 @@ impl PartnershipObject {
             Command::RecordKpi { name, author, values, reply, idempotency } => {
                 self.take(reply, idempotency, || self.record_kpi(&name, &author, &values)).await
             }
+            Command::Simulate(wanted) => self.simulate(&wanted),
             Command::Ping => Ok(Reply::Pong { stored: self.stored()? }),
         }
     }
@@ -225,49 +222,28 @@ impl PartnershipObject {
         if self.definition()?.is_none() {
             return Ok(Reply::Undefined);
         }
-        if let Some(idempotency) = &idempotency
-            && let Some(earlier) = self.earlier_reply(idempotency)?
-        {
-            return Ok(earlier);
-        }
-        let stored_at = self.now();
-        self.storage.transaction(|| {
-            if let Some(Idempotency { key, payload_hash }) = &idempotency {
-                self.storage.query(
-                    "INSERT INTO idempotency (key, payload_hash, reply, at) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (key) DO UPDATE SET payload_hash = excluded.payload_hash,
-                         reply = excluded.reply, at = excluded.at",
-                    &[
-                        key.as_str().into(),
-                        payload_hash.as_str().into(),
-                        write(&reply)?.into(),
-                        stored_at.millis().into(),
-                    ],
-                )?;
-            }
-            work()
+        let taken = repeats::take(&self.storage, self.now(), idempotency.as_ref(), || {
+            work()?;
+            Ok(reply)
         })?;
+        let (value, stored_at) = match taken {
+            Taken::KeyReused => return Ok(Reply::KeyReused),
+            Taken::Done { value, replayed: true, at } => {
+                return Ok(Reply::Stored { value, replayed: true, stored_at: Some(at) });
+            }
+            Taken::Done { value, at, .. } => (value, at),
+        };
+        // Without ticks the clients that push still cause evaluations.
+        let known: Assessment = self.fact("assessment")?.unwrap_or_default();
+        let minute = |at: Timestamp| at.floor_to(MINUTE_MS);
+        if known.evaluated_at.is_none_or(|at| minute(at) < minute(stored_at)) {
+            self.assess_and_report().await;
+        }
         if let Err(error) = self.publish().await {
             // The rows are safe; the next tick publishes them.
             self.warn("summary not published", &error);
         }
-        Ok(Reply::Stored { value: reply, replayed: false, stored_at: Some(stored_at) })
-    }
-
-    fn earlier_reply(&self, idempotency: &Idempotency) -> Result<Option<Reply>, Error> {
-        let rows = self.storage.query(
-            "SELECT payload_hash, reply, at FROM idempotency WHERE key = ?1 AND at > ?2",
-            &[
-                idempotency.key.as_str().into(),
-                self.now().plus_ms(-IDEMPOTENCY_KEPT_MS).millis().into(),
-            ],
-        )?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        if row.get::<String>("payload_hash")? != idempotency.payload_hash {
-            return Ok(Some(Reply::KeyReused));
-        }
-        let stored_at = Some(Timestamp::from_millis(row.get("at")?));
-        Ok(Some(Reply::Stored { value: row.json("reply")?, replayed: true, stored_at }))
+        Ok(Reply::Stored { value, replayed: false, stored_at: Some(stored_at) })
     }
 
     /// Stores rows and adds them to the rollups of their own minute, hour and
@@ -290,16 +266,21 @@ impl PartnershipObject {
              FROM json_each(?1)",
             &[write(&values)?.into()],
         )?;
-        let mut buckets: BTreeMap<(Grain, Timestamp, Origin), Rollup> = BTreeMap::new();
+        let maintenance = self.definition()?.map(|known| known.maintenance).unwrap_or_default();
+        let mut buckets: BTreeMap<(&str, Grain, Timestamp, Origin), Rollup> = BTreeMap::new();
         for row in rows {
-            for grain in Grain::ALL {
-                let start = row.at.floor_to(grain.width_ms());
-                let bucket = buckets.entry((grain, start, row.origin)).or_default();
-                bucket.add(row.verdict, row.latency_ms);
+            let excused = maintenance.iter().any(|window| window.active_until(row.at).is_some());
+            let tables = [Some(tallies::ALL), excused.then_some(tallies::IN_MAINTENANCE)];
+            for table in tables.into_iter().flatten() {
+                for grain in Grain::ALL {
+                    let start = row.at.floor_to(grain.width_ms());
+                    let bucket = buckets.entry((table, grain, start, row.origin)).or_default();
+                    bucket.add(row.verdict, row.latency_ms);
+                }
             }
         }
-        for ((grain, start, origin), added) in buckets {
-            self.add_to_rollup(grain, start, origin, added)?;
+        for ((table, grain, start, origin), added) in buckets {
+            self.add_to_rollup(table, grain, start, origin, added)?;
         }
         let rows = rows.len() as u64;
         self.count("observations", |kept| kept.saturating_add(rows))?;
@@ -308,6 +289,7 @@ impl PartnershipObject {
 
     fn add_to_rollup(
         &self,
+        table: &str,
         grain: Grain,
         start: Timestamp,
         origin: Origin,
@@ -315,7 +297,10 @@ impl PartnershipObject {
     ) -> Result<(), Error> {
         let key: [Value; 3] = [grain.name().into(), start.millis().into(), origin.name().into()];
         let found = self.storage.query(
-            "SELECT counts, sketch FROM rollups WHERE grain = ?1 AND start = ?2 AND origin = ?3",
+            &format!(
+                "SELECT counts, sketch FROM {table}
+                 WHERE grain = ?1 AND start = ?2 AND origin = ?3"
+            ),
             &key,
         )?;
         if let Some(row) = found.first() {
@@ -325,8 +310,10 @@ impl PartnershipObject {
         let conclusive = counts.up + counts.degraded + counts.down;
         let [grain, start, origin] = key;
         self.storage.query(
-            "INSERT OR REPLACE INTO rollups (grain, start, origin, counts, conclusive, sketch)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            &format!(
+                "INSERT OR REPLACE INTO {table} (grain, start, origin, counts, conclusive, sketch)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+            ),
             &[
                 grain,
                 start,
@@ -469,6 +456,222 @@ impl PartnershipObject {
         self.set_fact("status_page", &reading)
     }
 
+    // ---- alerts ----
+
+    /// Evaluates the alerts and reports those that are open. A failure is
+    /// logged, and the next minute does it again.
+    async fn assess_and_report(&self) {
+        if let Err(error) = self.storage.transaction(|| self.assess()) {
+            self.warn("alerts not evaluated", &error);
+            return;
+        }
+        if let Err(error) = self.report().await {
+            self.warn("alerts not reported", &error);
+        }
+    }
+
+    fn assess(&self) -> Result<(), Error> {
+        let Some(definition) = self.definition()? else { return Ok(()) };
+        let now = self.now();
+        let settings = &definition.settings;
+        let degraded = definition.targets.degraded_counts_as_bad;
+        let had_maintenance = tallies::had_maintenance(&self.storage)?;
+        let first_bad = tallies::first_bad(&self.storage, now.plus_ms(-HOUR_MS), degraded)?;
+        let mut slos = Vec::new();
+        let mut periods = Vec::new();
+        for slo in &definition.slos {
+            let tallies = Tallies {
+                storage: &self.storage,
+                slo,
+                degraded_counts_as_bad: degraded,
+                had_maintenance,
+                now,
+            };
+            let first_bad = first_bad.filter(|_| slo.kind == SloKind::Availability);
+            slos.push(SloEvidence { slo, windows: tallies.windows()?, first_bad });
+            periods.push(tallies.period()?);
+        }
+        let newest = self.newest()?;
+        let kpis = self.kpis()?;
+        let page: Option<StatusPageReading> = self.fact("status_page")?;
+        let page = page.map(|page| page.at(now, settings.status_page_stale_after_ms).indicator);
+        let verdict = verdict::current(&newest, now);
+        let maintenance_until =
+            definition.maintenance.iter().filter_map(|window| window.active_until(now)).max();
+        let name = format!("{} ({})", definition.name, definition.partner);
+        let evidence = Evidence {
+            name: &name,
+            now,
+            slos,
+            in_maintenance: maintenance_until.is_some(),
+            data: self.data_evidence(&definition, &newest)?,
+            kpis: definition
+                .kpis
+                .iter()
+                .map(|kpi| KpiEvidence {
+                    name: &kpi.name,
+                    unit: &kpi.unit,
+                    target: kpi.target,
+                    direction: kpi.direction,
+                    value: kpis
+                        .get(&kpi.name)
+                        .filter(|sent| now.since_ms(sent.at) <= settings.kpi_stale_after_ms)
+                        .map(|sent| sent.value),
+                })
+                .collect(),
+            deliverables: &definition.deliverables,
+            status_page: page,
+            verdict,
+        };
+        let mut book: AlertBook = self.fact("alerts")?.unwrap_or_default();
+        book.evaluate(&evidence, &settings.alerting);
+        self.set_fact("alerts", &book)?;
+
+        let mut outages: Vec<Outage> = self.fact("outages")?.unwrap_or_default();
+        // Down means that the newest two say so: the older is where it began.
+        let down_since = newest.last().map_or(now, |(at, _)| *at);
+        alert::note_outage(&mut outages, verdict, down_since, page, now);
+        self.set_fact("outages", &outages)?;
+
+        let statuses = evidence.slos.iter().zip(periods);
+        let assessment = Assessment {
+            evaluated_at: Some(now),
+            slos: statuses
+                .map(|(known, period)| {
+                    slo::status(known.slo, period, &known.windows, book.burning(&known.slo.key))
+                })
+                .collect(),
+            alerts: book.open(),
+            admission: alert::admission(&outages),
+            maintenance_until,
+        };
+        self.set_fact("assessment", &assessment)
+    }
+
+    fn data_evidence(
+        &self,
+        definition: &Definition,
+        newest: &[(Timestamp, Verdict)],
+    ) -> Result<DataEvidence, Error> {
+        if newest.first().is_some_and(|(_, verdict)| *verdict == Verdict::UnreachableFromUs) {
+            return Ok(DataEvidence::CutOff);
+        }
+        let is_probed = definition.probes.iter().any(|probe| probe.enabled);
+        if !is_probed && self.stored()?.observations_total == 0 {
+            return Ok(DataEvidence::NotExpected);
+        }
+        Ok(DataEvidence::Newest {
+            at: tallies::newest_conclusive(&self.storage)?,
+            since: definition.created_at,
+            absent_after_ms: definition.data_absent_after_ms(&definition.settings.alerting),
+        })
+    }
+
+    /// Runs a policy over the minutes that are stored; three days more fill
+    /// the longest window, as far as they are there.
+    fn simulate(&self, wanted: &Simulate) -> Result<Reply, Error> {
+        let Some(definition) = self.definition()? else { return Ok(Reply::Undefined) };
+        let slos = wanted.slos.as_ref().unwrap_or(&definition.slos);
+        let first = wanted.from.plus_ms(-3 * DAY_MS).floor_to(MINUTE_MS);
+        let degraded = definition.targets.degraded_counts_as_bad;
+        let history = History {
+            definition: &definition,
+            slos,
+            first,
+            minutes: self.minutes(slos, degraded, first, wanted.until)?,
+            kpis: self.kpi_history(wanted.until)?,
+        };
+        let simulation = simulation::run(&history, &wanted.policy, wanted.from, wanted.until);
+        Ok(Reply::Simulated(Box::new(simulation)))
+    }
+
+    /// Every minute from `first` to `until`, with or without observations.
+    fn minutes(
+        &self,
+        slos: &[Slo],
+        degraded_counts_as_bad: bool,
+        first: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Minute>, Error> {
+        let count = usize::try_from(until.since_ms(first) / MINUTE_MS + 1).unwrap_or_default();
+        let empty = Minute { tallies: vec![Tally::default(); slos.len()], is_conclusive: false };
+        let mut minutes = vec![empty; count];
+        for table in [tallies::ALL, tallies::IN_MAINTENANCE] {
+            let mut from = first;
+            while from <= until {
+                // A day at a time: sketches are large.
+                let end = from.plus_ms(DAY_MS);
+                let rows = self.storage.query(
+                    &format!(
+                        "SELECT start, counts, sketch FROM {table}
+                         WHERE grain = 'minute' AND start >= ?1 AND start < ?2"
+                    ),
+                    &[from.millis().into(), end.millis().into()],
+                )?;
+                for row in &rows {
+                    let start = Timestamp::from_millis(row.get("start")?);
+                    let index = usize::try_from(start.since_ms(first) / MINUTE_MS);
+                    let minute = index.ok().and_then(|index| minutes.get_mut(index));
+                    let Some(minute) = minute else { continue };
+                    let rollup = stored_rollup(row)?;
+                    for (slo, tally) in slos.iter().zip(&mut minute.tallies) {
+                        let part = tallies::of(slo, &rollup, degraded_counts_as_bad);
+                        *tally = match table {
+                            tallies::ALL => tally.plus(part),
+                            _ => tally.without(part),
+                        };
+                    }
+                    let counts = &rollup.counts;
+                    minute.is_conclusive |= counts.up + counts.degraded + counts.down > 0;
+                }
+                from = end;
+            }
+        }
+        Ok(minutes)
+    }
+
+    fn kpi_history(
+        &self,
+        until: Timestamp,
+    ) -> Result<BTreeMap<String, Vec<(Timestamp, f64)>>, Error> {
+        let rows = self.storage.query(
+            "SELECT name, at, value FROM kpi_values WHERE at <= ?1 ORDER BY at",
+            &[until.millis().into()],
+        )?;
+        let mut history: BTreeMap<String, Vec<(Timestamp, f64)>> = BTreeMap::new();
+        for row in &rows {
+            let point = (Timestamp::from_millis(row.get("at")?), row.get("value")?);
+            history.entry(row.get("name")?).or_default().push(point);
+        }
+        Ok(history)
+    }
+
+    /// Tells the tenant's incidents which alerts are open: all of them each
+    /// time, so that a report that is lost, or comes twice, does no harm.
+    async fn report(&self) -> Result<(), Error> {
+        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
+        let Some(definition) = self.definition()? else { return Ok(()) };
+        let assessment: Assessment = self.fact("assessment")?.unwrap_or_default();
+        let Some(evaluated_at) = assessment.evaluated_at else { return Ok(()) };
+        let told: Option<Option<Timestamp>> = self.fact("told_of_none_at")?;
+        let is_news = told.flatten().is_none_or(|at| evaluated_at.since_ms(at) >= HOUR_MS);
+        if assessment.alerts.is_empty() && !is_news {
+            return Ok(());
+        }
+        let told_of_none = assessment.alerts.is_empty();
+        let report =
+            incident::Report { source: definition.id, evaluated_at, alerts: assessment.alerts };
+        // Before the call: should its reply be lost, the next one is made again.
+        self.set_fact("told_of_none_at", &None::<Timestamp>)?;
+        incident::report(&self.platform, &tenant_id, report).await?;
+        // Unless another evaluation found something meanwhile.
+        let latest: Assessment = self.fact("assessment")?.unwrap_or_default();
+        if told_of_none && latest.evaluated_at == Some(evaluated_at) {
+            self.set_fact("told_of_none_at", &Some(evaluated_at))?;
+        }
+        Ok(())
+    }
+
     // ---- what is known ----
 
     async fn publish(&self) -> Result<(), Error> {
@@ -512,6 +715,12 @@ impl PartnershipObject {
             computed_at: now,
             window_start,
             counts: whole.counts,
+            counts_in_maintenance: tallies::counts(
+                &self.storage,
+                tallies::IN_MAINTENANCE,
+                window_start,
+                now,
+            )?,
             from_probes,
             from_clients,
             covered_minutes,
@@ -520,6 +729,7 @@ impl PartnershipObject {
             newest: self.newest()?,
             kpis: self.kpis()?,
             status_page: self.fact("status_page")?.unwrap_or_else(StatusPageReading::not_run),
+            assessment: self.fact("assessment")?.unwrap_or_default(),
             stored: self.stored()?,
             definition,
         }))
@@ -585,17 +795,15 @@ impl PartnershipObject {
         }
         for grain in Grain::ALL {
             if let Some(kept_ms) = grain.retention_ms() {
-                self.storage.query(
-                    "DELETE FROM rollups WHERE grain = ?1 AND start < ?2",
-                    &[grain.name().into(), now.plus_ms(-kept_ms).millis().into()],
-                )?;
+                for table in [tallies::ALL, tallies::IN_MAINTENANCE] {
+                    self.storage.query(
+                        &format!("DELETE FROM {table} WHERE grain = ?1 AND start < ?2"),
+                        &[grain.name().into(), now.plus_ms(-kept_ms).millis().into()],
+                    )?;
+                }
             }
         }
-        self.storage.query(
-            "DELETE FROM idempotency WHERE at <= ?1",
-            &[now.plus_ms(-IDEMPOTENCY_KEPT_MS).millis().into()],
-        )?;
-        Ok(())
+        repeats::prune(&self.storage, now)
     }
 
     // ---- small things ----
@@ -647,12 +855,6 @@ impl ProbeOutcome {
             source: self.key,
         }
     }
-}
-
-fn stored_rollup(row: &Row) -> Result<Rollup, Error> {
-    let counts: Counts = row.json("counts")?;
-    Rollup::from_stored(counts, &row.get::<Vec<u8>>("sketch")?)
-        .map_err(|reason| Error::new(ErrorKind::Misuse, format!("damaged sketch: {reason}")))
 }
 
 /// Whether any of the control targets answers in HTTP; `None` without targets.

@@ -31,6 +31,8 @@ pub const TABLES: &[&str] = &[
     "probes",
     "kpi_definitions",
     "deliverables",
+    "slos",
+    "maintenance_windows",
     "decisions",
     "activity",
     "settings",
@@ -56,6 +58,8 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0007_api_keys.sql"),
     migration!("0008_lockout.sql"),
     migration!("0009_idempotency.sql"),
+    migration!("0010_slos.sql"),
+    migration!("0011_maintenance.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.

@@ -1,5 +1,6 @@
 //! `partnerships`, `partnership_names`, `probes`, `kpi_definitions`,
-//! `deliverables`: one definition is read and written as a whole.
+//! `deliverables`, `slos`, `maintenance_windows`: one definition is read and
+//! written as a whole.
 
 use crate::domain::deliverable::Deliverable;
 use crate::domain::partnership::{
@@ -7,6 +8,7 @@ use crate::domain::partnership::{
 };
 use crate::domain::seed::SeedPartnership;
 use crate::domain::settings::Settings;
+use crate::domain::slo;
 use crate::domain::time::Timestamp;
 use crate::platform::sql::{Row, Statement};
 use crate::platform::{Database, Error, ErrorKind};
@@ -42,7 +44,16 @@ SELECT p.id, p.name, p.partner, p.status_page_url, p.availability_target_percent
         'completed_at', strftime('%Y-%m-%dT%H:%M:%fZ', d.completed_at / 1000.0, 'unixepoch'), \
         'updated_at', strftime('%Y-%m-%dT%H:%M:%fZ', d.updated_at / 1000.0, 'unixepoch'), \
         'updated_by', d.updated_by)) FROM deliverables d \
-     WHERE d.tenant_id = p.tenant_id AND d.partnership_id = p.id) AS deliverables \
+     WHERE d.tenant_id = p.tenant_id AND d.partnership_id = p.id) AS deliverables, \
+    (SELECT json_group_array(json_object('key', o.key, 'kind', o.kind, \
+        'target_percent', o.target_percent, 'threshold_ms', o.threshold_ms, \
+        'period_days', o.period_days)) FROM slos o \
+     WHERE o.tenant_id = p.tenant_id AND o.partnership_id = p.id) AS slos, \
+    (SELECT json_group_array(json_object('id', m.id, 'name', m.name, \
+        'schedule', json(m.schedule), \
+        'created_at', strftime('%Y-%m-%dT%H:%M:%fZ', m.created_at / 1000.0, 'unixepoch'), \
+        'created_by', m.created_by) ORDER BY m.id) FROM maintenance_windows m \
+     WHERE m.tenant_id = p.tenant_id AND m.partnership_id = p.id) AS maintenance \
 FROM partnerships p WHERE p.tenant_id = ?1 AND p.retired_at IS NULL";
 
 /// Every partnership of the tenant that is not retired, by id.
@@ -82,6 +93,8 @@ fn definition(row: &Row) -> Result<Definition, Error> {
         probes: row.json("probes")?,
         kpis: row.json("kpis")?,
         deliverables: row.json("deliverables")?,
+        slos: row.json("slos")?,
+        maintenance: row.json("maintenance")?,
         settings: row.json("settings")?,
         revision: row.get("revision")?,
         created_at: Timestamp::from_millis(row.get("created_at")?),
@@ -130,6 +143,8 @@ pub fn replace(tenant_id: &str, definition: &Definition) -> Result<Vec<Statement
         "DELETE FROM probes WHERE tenant_id = ?1 AND partnership_id = ?2",
         "DELETE FROM kpi_definitions WHERE tenant_id = ?1 AND partnership_id = ?2",
         "DELETE FROM deliverables WHERE tenant_id = ?1 AND partnership_id = ?2",
+        "DELETE FROM slos WHERE tenant_id = ?1 AND partnership_id = ?2",
+        "DELETE FROM maintenance_windows WHERE tenant_id = ?1 AND partnership_id = ?2",
     ] {
         statements.push(Statement::new(sql).bind(tenant_id).bind(definition.id.as_str()));
     }
@@ -210,6 +225,16 @@ fn insert_parts(tenant_id: &str, definition: &Definition) -> Result<Vec<Statemen
             )
         })
         .collect();
+    let slos: Vec<_> = definition
+        .slos
+        .iter()
+        .map(|o| (&o.key, o.kind, o.target_percent, o.threshold_ms, o.period_days))
+        .collect();
+    let maintenance: Vec<_> = definition
+        .maintenance
+        .iter()
+        .map(|m| (&m.id, &m.name, &m.schedule, m.created_at.millis(), &m.created_by))
+        .collect();
     Ok(vec![
         part(
             "INSERT INTO partnership_names (tenant_id, partnership_id, name) \
@@ -244,6 +269,24 @@ fn insert_parts(tenant_id: &str, definition: &Definition) -> Result<Vec<Statemen
             tenant_id,
             definition,
             &deliverables,
+        )?,
+        part(
+            "INSERT INTO slos (tenant_id, partnership_id, key, kind, target_percent, \
+                 threshold_ms, period_days) \
+             SELECT ?1, ?2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 \
+             FROM json_each(?3)",
+            tenant_id,
+            definition,
+            &slos,
+        )?,
+        part(
+            "INSERT INTO maintenance_windows (tenant_id, partnership_id, id, name, schedule, \
+                 created_at, created_by) \
+             SELECT ?1, ?2, value ->> 0, value ->> 1, value -> 2, value ->> 3, value ->> 4 \
+             FROM json_each(?3)",
+            tenant_id,
+            definition,
+            &maintenance,
         )?,
     ])
 }
@@ -292,6 +335,8 @@ pub fn seeded(seed: &SeedPartnership, now: Timestamp) -> Definition {
             })
             .collect(),
         deliverables: seed.deliverables.iter().map(|&key| Deliverable::new(key)).collect(),
+        slos: Vec::from_iter(slo::default_availability(Targets::default().availability_percent)),
+        maintenance: Vec::new(),
         settings: Settings::default(),
         revision: 1,
         created_at: now,

@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod docs;
 mod house;
+mod incidents;
 mod keys;
 mod limits;
 mod login;

@@ -10,7 +10,9 @@ use devskyy_orchestration::domain::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS,
 use devskyy_orchestration::domain::verdict::Verdict;
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME};
 use devskyy_orchestration::http::App;
-use devskyy_orchestration::objects::partnership::{self, Idempotency, KpiPoint, object_name};
+use devskyy_orchestration::objects::Idempotency;
+use devskyy_orchestration::objects::incident;
+use devskyy_orchestration::objects::partnership::{self, KpiPoint, object_name};
 use devskyy_orchestration::objects::{OBJECTS, Object, board};
 use devskyy_orchestration::platform::native::{Fault, ObjectBody, ObjectStorage, Script};
 use devskyy_orchestration::platform::{Error, ErrorKind};
@@ -1357,14 +1359,113 @@ fn definition_json() -> Value {
             "due_date": "2026-03-31", "weight": 1.0, "completed_at": null,
             "updated_at": "2026-01-31T12:00:00.000Z", "updated_by": "usr_1",
         }],
+        "slos": [{
+            "key": "availability", "kind": "availability", "target_percent": 99.9,
+            "threshold_ms": null, "period_days": 30,
+        }],
+        "maintenance": [{
+            "id": "mwn_1", "name": "Patch night",
+            "schedule": { "weekly": {
+                "days": ["sunday"], "start": "02:30", "minutes": 90, "time_zone": "Europe/Berlin",
+            } },
+            "created_at": "2026-01-31T12:00:00.000Z", "created_by": "usr_1",
+        }],
         "settings": {
             "weights": { "reliability": 40.0, "kpis": 40.0, "deliverables": 20.0 },
             "min_coverage": 0.3, "observation_stale_after_ms": 900_000,
             "kpi_stale_after_ms": 3_024_000_000_i64, "status_page_stale_after_ms": 1_800_000,
+            "alerting": policy_json(),
         },
         "revision": 3, "created_at": "2026-01-31T12:00:00.000Z",
         "updated_at": "2026-01-31T12:00:00.000Z",
     })
+}
+
+fn policy_json() -> Value {
+    json!({
+        "min_bad_samples": 3, "failures_to_open": 1, "recoveries_to_resolve": 3,
+        "flap_changes": 6, "flap_window_minutes": 60, "data_absent_minutes": 5,
+        "kpi_below_percent": 10.0, "kpi_deadband_percent": 2.0, "status_page_minutes": 10,
+    })
+}
+
+fn alert_json() -> Value {
+    json!({
+        "family": "slo_fast_burn", "subject": "availability", "severity": "critical",
+        "title": "Search: availability burns its budget fast", "detail": "3 of 60 bad",
+        "opened_at": "2026-01-31T12:00:00.000Z", "began_at": "2026-01-31T11:58:00.000Z",
+        "flapping": false,
+    })
+}
+
+fn assessment_json() -> Value {
+    json!({
+        "evaluated_at": "2026-01-31T12:00:00.000Z",
+        "slos": [{
+            "key": "availability", "kind": "availability", "target_percent": 99.9,
+            "threshold_ms": null, "period_days": 30, "good": 5, "bad": 1,
+            "actual_percent": 83.3333, "raw_percent": 83.3333, "bad_in_maintenance": 0,
+            "budget": 0.001, "budget_remaining": -165.6667,
+            "burn": {
+                "5m": 166.6667, "30m": 166.6667, "1h": 166.6667, "2h": 166.6667,
+                "6h": 166.6667, "1d": 166.6667, "3d": null,
+            },
+            "exhausted_in_s": 0, "burning": "fast",
+        }],
+        "alerts": [alert_json()],
+        "admission": { "outages": 1, "admitted": 1, "last_lag_s": 420, "median_lag_s": 420.0 },
+        "maintenance_until": null,
+    })
+}
+
+fn digest_json() -> Value {
+    json!({
+        "computed_at": "2026-01-31T12:00:00.000Z",
+        "open": [{
+            "id": "inc_1", "partnership": "acme_search", "rule": "slo_fast_burn",
+            "severity": "critical", "title": "Search: availability burns its budget fast",
+            "opened_at": "2026-01-31T12:00:00.000Z", "acknowledged": false, "flapping": false,
+        }],
+        "opened_total": { "slo_fast_burn": 1 },
+    })
+}
+
+/// Every message of the object of incidents.
+fn incident_messages() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "report",
+            json!({ "report": { "tenant_id": "ten_a", "report": {
+                "source": "acme_search", "evaluated_at": "2026-01-31T12:00:00.000Z",
+                "alerts": [alert_json()],
+            } } }),
+        ),
+        (
+            "tick",
+            json!({ "tick": {
+                "tenant_id": "ten_a", "as_of": "2026-01-31T12:00:00.000Z",
+                "partnerships": ["acme_search"],
+                "service": [{ "family": "backup_old", "alert": null }],
+            } }),
+        ),
+        ("journal_written", json!({ "journal_written": { "upto": 7 } })),
+        (
+            "list",
+            json!({ "list": {
+                "is_open": true, "partnership": null,
+                "before": ["2026-01-31T12:00:00.000Z", "inc_1"], "limit": 51,
+            } }),
+        ),
+        ("get", json!({ "get": { "id": "inc_1" } })),
+        (
+            "act",
+            json!({ "act": {
+                "id": "inc_1", "action": { "note": "seen" }, "actor": "usr_1",
+                "idempotency": { "key": "k", "payload_hash": "h" },
+            } }),
+        ),
+        ("ping", json!("ping")),
+    ]
 }
 
 fn summary_json() -> Value {
@@ -1374,6 +1475,10 @@ fn summary_json() -> Value {
         "computed_at": "2026-01-31T12:00:00.000Z", "window_start": "2026-01-30T12:00:00.000Z",
         "counts": {
             "up": 5, "degraded": 0, "down": 1, "throttled": 0, "quota_exhausted": 0,
+            "credential": 0, "unreachable_from_us": 0, "probe_invalid": 0, "unknown": 0,
+        },
+        "counts_in_maintenance": {
+            "up": 1, "degraded": 0, "down": 0, "throttled": 0, "quota_exhausted": 0,
             "credential": 0, "unreachable_from_us": 0, "probe_invalid": 0, "unknown": 0,
         },
         "from_probes": 4, "from_clients": 2, "covered_minutes": 6,
@@ -1388,6 +1493,7 @@ fn summary_json() -> Value {
             "components_affected": 0, "open_incidents": null, "state": "ok", "reason": null,
             "fetched_at": "2026-01-31T12:00:00.000Z",
         },
+        "assessment": assessment_json(),
         "stored": { "observations": 6, "observations_total": 9, "bytes": 4096 },
     })
 }
@@ -1424,6 +1530,13 @@ fn messages() -> Vec<(&'static str, Value)> {
                 "idempotency": { "key": "k", "payload_hash": "h" },
             } }),
         ),
+        (
+            "simulate",
+            json!({ "simulate": {
+                "policy": policy_json(), "slos": null,
+                "from": "2026-01-30T12:00:00.000Z", "until": "2026-01-31T12:00:00.000Z",
+            } }),
+        ),
         ("ping", json!("ping")),
     ]
 }
@@ -1446,6 +1559,7 @@ fn board_messages() -> Vec<(&'static str, Value)> {
             } }),
         ),
         ("set_limits", json!({ "set_limits": { "version": 2, "limits": limits_json() } })),
+        ("publish_incidents", json!({ "publish_incidents": digest_json() })),
         ("count", json!({ "count": { "name": "rate_limit_unenforced", "by": 3 } })),
         (
             "revoke_tokens",
@@ -1491,6 +1605,11 @@ fn the_wire_form_of_every_command_is_pinned() {
     }
     for (name, message) in board_messages() {
         let read: board::Command = serde_json::from_str(&message.to_string())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(serde_json::to_value(read).unwrap(), message, "{name}");
+    }
+    for (name, message) in incident_messages() {
+        let read: incident::Command = serde_json::from_str(&message.to_string())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(serde_json::to_value(read).unwrap(), message, "{name}");
     }
@@ -1565,6 +1684,7 @@ fn the_wire_form_of_every_reply_is_pinned() {
         "revoked": [{ "user_id": "usr_1", "issued_before": "2026-01-31T12:00:00.000Z" }],
         "limits": limits_json(),
         "counters": { "rate_limit_unenforced": 3 },
+        "incidents": digest_json(),
     });
     let read: board::Snapshot = serde_json::from_value(snapshot.clone()).unwrap();
     assert_eq!(serde_json::to_value(read).unwrap(), snapshot);
@@ -1598,6 +1718,10 @@ fn messages_without_their_optional_fields_still_read() {
         "/define/definition/settings/kpi_stale_after_ms",
         "/define/definition/settings/status_page_stale_after_ms",
         "/tick/definition/settings/weights/kpis",
+        "/define/definition/slos",
+        "/define/definition/maintenance",
+        "/define/definition/settings/alerting",
+        "/define/definition/settings/alerting/min_bad_samples",
     ] {
         let wanted = place.split('/').nth(1).unwrap();
         let (_, message) = messages().into_iter().find(|(name, _)| *name == wanted).unwrap();
@@ -1613,6 +1737,9 @@ fn messages_without_their_optional_fields_still_read() {
         "/status_page/description",
         "/status_page/open_incidents",
         "/definition/settings/min_coverage",
+        "/assessment",
+        "/assessment/alerts",
+        "/counts_in_maintenance",
     ] {
         let read = serde_json::from_value::<Summary>(without(summary_json(), place));
         assert!(read.is_ok(), "a summary without {place}: {:?}", read.err());
@@ -1650,7 +1777,11 @@ fn messages_with_a_field_of_the_next_version_still_read() {
             objects_in(message, "", &mut places);
             for place in places {
                 // The name of the command, and dictionaries: no place for a field.
-                if place.is_empty() || place.ends_with("/kpis") || place.ends_with("/reply") {
+                // An enum is a name with its fields: another field is another name.
+                if place.is_empty()
+                    || place.ends_with("/schedule")
+                    || ["/kpis", "/reply", "/opened_total"].iter().any(|end| place.ends_with(end))
+                {
                     continue;
                 }
                 let mut newer = message.clone();

@@ -504,6 +504,68 @@ fn access() -> Vec<Row> {
             401,
             404,
         ),
+        row("GET", "/partnerships/acme_search/slos", [200, 200, 200, 403, 403, 403], 401, 404),
+        row("POST", "/partnerships/acme_search/slos", [201, 201, 201, 403, 403, 403], 401, 404)
+            .body(json!({
+                "key": "fast", "kind": "latency", "target_percent": 99, "threshold_ms": 400,
+                "period_days": 7,
+            })),
+        row(
+            "GET",
+            "/partnerships/acme_search/slos/availability",
+            [200, 200, 200, 403, 403, 403],
+            401,
+            404,
+        ),
+        row(
+            "PATCH",
+            "/partnerships/acme_search/slos/availability",
+            [200, 200, 200, 403, 403, 403],
+            401,
+            404,
+        )
+        .body(json!({ "period_days": 7 })),
+        row(
+            "DELETE",
+            "/partnerships/acme_search/slos/availability",
+            [204, 204, 204, 403, 403, 403],
+            401,
+            404,
+        ),
+        row(
+            "GET",
+            "/partnerships/acme_search/maintenance",
+            [200, 200, 200, 403, 403, 403],
+            401,
+            404,
+        ),
+        row(
+            "POST",
+            "/partnerships/acme_search/maintenance",
+            [201, 201, 201, 403, 403, 403],
+            401,
+            404,
+        )
+        .body(json!({
+            "name": "patching",
+            "once": { "starts_at": at, "ends_at": "2026-01-31T14:00:00Z" },
+        })),
+        row(
+            "DELETE",
+            "/partnerships/acme_search/maintenance/mwn_target",
+            [204, 204, 204, 403, 403, 403],
+            401,
+            404,
+        ),
+        row("GET", "/incidents", [200, 200, 200, 403, 403, 403], 401, 200),
+        // There is none of this id: what incidents do has tests of its own.
+        row("GET", "/incidents/inc_target", [404, 404, 404, 403, 403, 403], 401, 404),
+        row("POST", "/incidents/inc_target/acknowledge", [404, 404, 404, 403, 403, 403], 401, 404),
+        row("POST", "/incidents/inc_target/resolve", [404, 404, 404, 403, 403, 403], 401, 404),
+        row("POST", "/incidents/inc_target/notes", [404, 404, 404, 403, 403, 403], 401, 404)
+            .body(json!({ "text": "a note" })),
+        row("POST", "/alert-policies/simulate", [200, 200, 200, 403, 403, 403], 401, 200)
+            .body(json!({ "days": 1 })),
         row("GET", "/decisions", [200, 200, 200, 403, 403, 403], 401, 200),
         row("GET", "/activity", [200, 200, 200, 403, 403, 403], 401, 200),
         row("PATCH", "/config", [200, 403, 403, 403, 403, 403], 401, 200)
@@ -586,7 +648,17 @@ fn world_of(role: Role) -> TestApp {
             .to_owned(),
     );
     add_key(&app);
+    add_maintenance(&app, "acme_search");
     app
+}
+
+fn add_maintenance(app: &TestApp, partnership: &str) {
+    app.run(format!(
+        "INSERT INTO maintenance_windows (id, tenant_id, partnership_id, name, schedule, \
+         created_at, created_by) VALUES ('mwn_target', 'ten_default', '{partnership}', 'target', \
+         '{{\"weekly\":{{\"days\":[\"sunday\"],\"start\":\"02:30\",\"minutes\":1,\"time_zone\":\"UTC\"}}}}', \
+         0, 'system')"
+    ));
 }
 
 fn add_key(app: &TestApp) {
@@ -918,6 +990,8 @@ fn concrete(path: &str) -> String {
     path.replace("keys/{id}", "keys/key_target")
         .replace("{client}", "203.0.113.7")
         .replace("{type}", "cursor")
+        .replace("slos/{key}", "slos/availability")
+        .replace("{window}", "mwn_target")
         .replace("{id}", "cursor")
         .replace("{key}", "mobile_first_platform")
         .replace("{name}", "security_score")
@@ -930,8 +1004,15 @@ fn head_is_get_without_the_body() {
     app.add_own_user(Role::Admin);
     add_key(&app);
     app.platform.assets.put("/docs-assets/LICENSE", "text/plain", b"text");
+    add_maintenance(&app, "cursor_technical");
+    // Two ticks too late: an incident of the service.
+    app.platform.clock.advance_ms(4 * MINUTE_MS);
+    app.world.ring();
+    let incidents = app.read(&api("/incidents"));
+    let incident = incidents["incidents"][0]["id"].as_str().unwrap();
     for route in ROUTES.iter().filter(|route| route.method == "GET") {
-        let path = concrete(route.path);
+        let path = route.path.replace("incidents/{id}", &format!("incidents/{incident}"));
+        let path = concrete(&path);
         let send = |method: &str| {
             app.request(method, &path)
                 .bearer(&app.admin())
@@ -2295,6 +2376,8 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "decisions:read",
                 "system:read",
                 "docs:read",
+                "incidents:read",
+                "incidents:write",
             ],
         ),
         (
@@ -2307,6 +2390,8 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "decisions:write",
                 "docs:read",
                 "system:read",
+                "incidents:read",
+                "incidents:write",
             ],
         ),
     ] {

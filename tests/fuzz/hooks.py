@@ -186,6 +186,29 @@ def make_terms_fit(case):
         body["aliases"] = [alias for alias in body["aliases"] if alias not in taken]
 
 
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
+
+
+def make_maintenance_come(case):
+    """What happens once begins now or later and ends after that; a weekly one
+    is by the clock of a place that there is."""
+    once, weekly = case.body.get("once"), case.body.get("weekly")
+    if once:
+        starts_at = datetime.now(UTC) + timedelta(minutes=1)
+        hours = zlib.crc32(once["ends_at"].encode()) % 300 + 1
+        for name, at in (("starts_at", starts_at), ("ends_at", starts_at + timedelta(hours=hours))):
+            once[name] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if weekly and weekly["time_zone"] not in ZONES:
+        weekly["time_zone"] = ZONES[len(weekly["time_zone"]) % len(ZONES)]
+
+
+def know_the_partnership(case):
+    """Only what is there can be simulated; no two objectives share a key."""
+    case.body.pop("partnership", None)
+    if case.body.get("slos"):
+        case.body["slos"] = list({slo["key"]: slo for slo in case.body["slos"]}.values())
+
+
 LOGINS = []
 
 
@@ -217,6 +240,8 @@ REPAIRS = {
     "push_observations": move_times_to_now,
     "create_partnership": make_terms_fit,
     "change_partnership": make_terms_fit,
+    "create_maintenance": make_maintenance_come,
+    "simulate_alerts": know_the_partnership,
     "create_user": make_address_short,
     "login": know_the_password,
     "change_password": know_the_current_password,

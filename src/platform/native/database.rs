@@ -71,6 +71,11 @@ impl Database {
         self.faults.add(needle, fault);
     }
 
+    /// Faults that have not happened yet never will.
+    pub fn forget_faults(&self) {
+        self.faults.clear();
+    }
+
     /// Statements run since the start, for tests that count them.
     pub fn statements_run(&self) -> u64 {
         self.statements.get()

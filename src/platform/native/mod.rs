@@ -38,6 +38,10 @@ impl Faults {
         self.0.borrow_mut().push((needle.to_owned(), fault));
     }
 
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     pub(crate) fn take(&self, text: &str) -> Option<Fault> {
         let mut faults = self.0.borrow_mut();
         let index = faults.iter().position(|(needle, _)| text.contains(needle.as_str()))?;

@@ -105,6 +105,11 @@ impl Objects {
         self.faults.add(needle, fault);
     }
 
+    /// Faults that have not happened yet never will.
+    pub fn forget_faults(&self) {
+        self.faults.clear();
+    }
+
     /// Forgets every instance, as the platform does without notice; what was
     /// stored stays.
     pub fn evict_all(&self) {
