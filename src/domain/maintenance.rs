@@ -5,8 +5,8 @@
 //! past: history is not rewritten.
 
 use super::time::{DAY_MS, MINUTE_MS, Timestamp};
-use chrono::{Datelike, LocalResult, NaiveDate, NaiveTime, TimeZone, Weekday};
-use chrono_tz::Tz;
+use jiff::civil::{Date, Time, Weekday};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// Longest window that repeats, in minutes: a day.
@@ -31,13 +31,13 @@ pub enum Day {
 impl Day {
     const fn weekday(self) -> Weekday {
         match self {
-            Self::Monday => Weekday::Mon,
-            Self::Tuesday => Weekday::Tue,
-            Self::Wednesday => Weekday::Wed,
-            Self::Thursday => Weekday::Thu,
-            Self::Friday => Weekday::Fri,
-            Self::Saturday => Weekday::Sat,
-            Self::Sunday => Weekday::Sun,
+            Self::Monday => Weekday::Monday,
+            Self::Tuesday => Weekday::Tuesday,
+            Self::Wednesday => Weekday::Wednesday,
+            Self::Thursday => Weekday::Thursday,
+            Self::Friday => Weekday::Friday,
+            Self::Saturday => Weekday::Saturday,
+            Self::Sunday => Weekday::Sunday,
         }
     }
 }
@@ -76,16 +76,21 @@ pub const CLOCK: &str = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
 
 /// # Errors
 /// Text that is no time of day.
-pub fn parse_clock(text: &str) -> Result<NaiveTime, String> {
-    let strict = text.len() == 5;
-    let parsed = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| strict);
+pub fn parse_clock(text: &str) -> Result<Time, String> {
+    let number = |part: &str| {
+        let is_plain = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse::<i8>().ok().filter(|_| is_plain)
+    };
+    let parsed = text
+        .split_once(':')
+        .and_then(|(hour, minute)| Time::new(number(hour)?, number(minute)?, 0, 0).ok());
     parsed.ok_or_else(|| "expected a time of day such as 02:30".to_owned())
 }
 
 /// # Errors
 /// A name that is not in the IANA time zone database.
-pub fn parse_zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| {
+pub fn parse_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| {
         "expected a name of the IANA time zone database, such as Europe/Berlin or UTC".to_owned()
     })
 }
@@ -101,12 +106,13 @@ impl MaintenanceWindow {
                 // Checked when it was stored; what cannot be read is no window.
                 let zone = parse_zone(time_zone).ok()?;
                 let start = parse_clock(start).ok()?;
-                let today = zone.timestamp_millis_opt(at.millis()).single()?.date_naive();
+                let today = jiff::Timestamp::from_millisecond(at.millis()).ok()?;
+                let today = zone.to_datetime(today).date();
                 // It may have begun yesterday, and last over midnight.
-                let begun = [today.pred_opt(), Some(today)].into_iter().flatten();
+                let begun = [today.yesterday().ok(), Some(today)].into_iter().flatten();
                 begun
                     .filter(|date| days.iter().any(|day| day.weekday() == date.weekday()))
-                    .filter_map(|date| instant(zone, date, start))
+                    .filter_map(|date| instant(&zone, date, start))
                     .map(|from| (from, from.plus_ms(i64::from(*minutes) * MINUTE_MS)))
                     .find(|(from, until)| *from <= at && at < *until)
                     .map(|(_, until)| until)
@@ -125,18 +131,10 @@ impl MaintenanceWindow {
 
 /// The instant of a local time. In the hour that a clock change repeats it is
 /// the first of the two; in the hour that one leaves out, as much later as the
-/// clock was moved.
-fn instant(zone: Tz, date: NaiveDate, time: NaiveTime) -> Option<Timestamp> {
-    let local = date.and_time(time);
-    let at = match zone.from_local_datetime(&local) {
-        LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => at,
-        LocalResult::None => {
-            // By the offset that was in force an hour before.
-            let before = zone.from_local_datetime(&(local - chrono::Duration::hours(1)));
-            before.earliest()? + chrono::Duration::hours(1)
-        }
-    };
-    Some(Timestamp::from_millis(at.timestamp_millis()))
+/// clock was moved (RFC 5545, 3.3.5).
+fn instant(zone: &TimeZone, date: Date, start: Time) -> Option<Timestamp> {
+    let at = zone.to_timestamp(date.to_datetime(start)).ok()?;
+    Some(Timestamp::from_millis(at.as_millisecond()))
 }
 
 #[cfg(test)]
