@@ -592,6 +592,7 @@ mod host {
             &["UPDATE partnerships SET retired_at = NULL WHERE id = 'access_retired'"];
         const NO_NEW_PARTNERSHIP: &[&str] = &[
             "DELETE FROM partnership_names WHERE partnership_id = 'access_new'",
+            "DELETE FROM slos WHERE partnership_id = 'access_new'",
             "DELETE FROM partnerships WHERE id = 'access_new'",
         ];
         const NO_NEW_USER: &[&str] = &["DELETE FROM users WHERE username = 'access-new'"];

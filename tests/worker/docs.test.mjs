@@ -106,6 +106,18 @@ describe("/openapi.json", () => {
     const keyId = async () => (await worker.rows("SELECT id FROM api_keys WHERE name = ? ORDER BY id", scraper.name))[0].id;
     const ofKey = { parameters: async () => ({ id: await keyId() }) };
     const ofClient = { parameters: async () => ({ client: await keyId() }) };
+    const down = () => ({ at: now(), outcome: "down", source: "gateway" });
+    let incident;
+    const anIncident = async () => {
+      if (incident === undefined) {
+        expect(await admin.post(`${API}/partnerships/grok/observations`, [down(), down(), down()]), 202);
+        await worker.scheduled("* * * * *");
+        [incident] = expect(await admin.get(`${API}/incidents?partnership=grok`), 200).incidents;
+      }
+      return { id: incident.id };
+    };
+    const ofIncident = { parameters: anIncident };
+    const aWindow = async () => ({ id: "cursor", window: (await worker.rows("SELECT id FROM maintenance_windows"))[0].id });
     // Where an example cannot be sent as it stands: who calls, and what changes in the body.
     const special = {
       login: { body: () => ADMIN },
@@ -118,13 +130,18 @@ describe("/openapi.json", () => {
       revoke_key: ofKey,
       get_rate_limits: ofClient,
       lift_block: ofClient,
+      get_incident: ofIncident,
+      acknowledge_incident: ofIncident,
+      note_incident: ofIncident,
+      resolve_incident: ofIncident,
+      delete_maintenance: { parameters: aWindow },
       docs_asset: { parameters: () => ({ file: "page.js" }) },
       push_observations: { body: (rows) => rows.map((row) => ({ ...row, at: now() })) },
       push_kpi: { body: (value) => ({ ...value, at: now() }) },
     };
     // What makes something comes before what needs it; what ends something comes last.
-    const FIRST = ["create_partnership", "create_user", "create_key", "change_password"];
-    const LAST = ["retire_partnership", "change_user", "revoke_key", "logout"];
+    const FIRST = ["create_partnership", "create_slo", "create_user", "create_key", "change_password"];
+    const LAST = ["resolve_incident", "delete_slo", "delete_maintenance", "retire_partnership", "change_user", "revoke_key", "logout"];
     const rank = ({ operationId: id }) => (FIRST.includes(id) ? FIRST.indexOf(id) - FIRST.length : LAST.indexOf(id) + 1);
     const called = [];
     for (const operation of operations().sort((a, b) => rank(a) - rank(b))) {

@@ -530,7 +530,7 @@ describe("what the service says of itself", () => {
       },
     );
     assert.equal(statistics.observations_total, expect(await admin.get(`${API}/status`), 200).resource_usage.observations_total);
-    assert.deepEqual([user.role, user.permissions.length], ["admin", 16]);
+    assert.deepEqual([user.role, user.permissions.length], ["admin", 18]);
   });
 
   test("/config shows the values in force, and of secrets only that they are there", async () => {
@@ -619,9 +619,17 @@ describe("a second tenant", () => {
       push_kpi: { value: 1, at: new Date().toISOString() },
       change_user: { role: "viewer" },
       rotate_key: {},
+      create_slo: { key: "theirs", kind: "availability", target_percent: 99, period_days: 7 },
+      change_slo: { period_days: 7 },
+      create_maintenance: { name: "theirs", weekly: { days: ["sunday"], start: "02:30", minutes: 1, time_zone: "UTC" } },
+      note_incident: { text: "theirs" },
     };
+    const down = { at: new Date().toISOString(), outcome: "down", source: "gateway" };
+    expect(await admin.post(`${API}/partnerships/chatgpt/observations`, Array(20).fill(down)), 202);
+    await tick();
+    const [{ id: incident }] = expect(await admin.get(`${API}/incidents`), 200).incidents;
     const common = { type: "cursor_technical", key: "mobile_first_platform", name: "security_score", client: user };
-    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : "cursor_technical");
+    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : path.includes("/incidents/") ? incident : "cursor_technical");
     const asked = [];
     const before = JSON.stringify(await look("cursor"));
     for (const [template, methods] of Object.entries(paths)) {
@@ -634,9 +642,10 @@ describe("a second tenant", () => {
       }
     }
     assert.deepEqual(asked.sort(), [
-      "change_partnership", "change_user", "get_deliverable", "get_key", "get_metrics", "get_partnership",
-      "get_partnership_status", "get_rate_limits", "lift_block", "push_kpi", "push_observations", "report_deliverable",
-      "retire_partnership", "revoke_key", "rotate_key",
+      "acknowledge_incident", "change_partnership", "change_slo", "change_user", "create_maintenance", "create_slo",
+      "delete_maintenance", "delete_slo", "get_deliverable", "get_incident", "get_key", "get_metrics", "get_partnership",
+      "get_partnership_status", "get_rate_limits", "get_slo", "lift_block", "list_maintenance", "list_slos", "note_incident", "push_kpi", "push_observations", "report_deliverable",
+      "resolve_incident", "retire_partnership", "revoke_key", "rotate_key",
     ]);
     const after = await look("cursor");
     assert.equal(after.revision, JSON.parse(before).revision);
