@@ -184,8 +184,8 @@ test-native: ## tests on the host: domain rules, and the API over SQLite
 test-tools: setup ## tests of the scripts in tools/
 	node --test tests/tools/*.test.mjs
 
-test-worker: build ## tests on the real runtime (workerd)
-	node --test tests/worker/*.test.mjs
+test-worker: build setup-schema ## tests on the real runtime (workerd)
+	WEBHOOK_PYTHON=$(FUZZ_TOOLS)/bin/python node --test tests/worker/*.test.mjs
 
 # 12 test cases an operation and phase: about a minute. The seed makes two runs alike.
 test-schema: build setup-schema ## every operation of the served OpenAPI document against the real Worker, a minute

@@ -27,6 +27,8 @@ pub struct Config {
     pub signing_key_2: Option<SecretText>,
     /// The slot that signs, as it was written: what reads the keys judges it.
     pub signing_key_active: String,
+    /// Seals the secrets of notification channels: 32 bytes in base64.
+    pub channel_key: Option<SecretText>,
     pub bootstrap_username: Option<SecretText>,
     pub bootstrap_password: Option<SecretText>,
 }
@@ -71,6 +73,7 @@ impl Config {
             signing_key: secret("SIGNING_KEY"),
             signing_key_2: secret("SIGNING_KEY_2"),
             signing_key_active: text("SIGNING_KEY_ACTIVE").unwrap_or_else(|| "1".to_owned()),
+            channel_key: secret("CHANNEL_KEY"),
             bootstrap_username: secret("BOOTSTRAP_ADMIN_USERNAME"),
             bootstrap_password: secret("BOOTSTRAP_ADMIN_PASSWORD"),
         }

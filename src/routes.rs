@@ -2,9 +2,9 @@
 //! OpenAPI document and `/docs/endpoints` all come from this table.
 
 use crate::auth::permission::Permission::{
-    ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead, IncidentsRead,
-    IncidentsWrite, IngestWrite, KeysRead, KeysWrite, LimitsRead, LimitsWrite, MetricsRead,
-    PartnershipsRead, PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
+    ChannelsRead, ChannelsWrite, ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead,
+    IncidentsRead, IncidentsWrite, IngestWrite, KeysRead, KeysWrite, LimitsRead, LimitsWrite,
+    MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
 };
 use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
@@ -12,9 +12,9 @@ use crate::http::app::{Endpoint, Handler};
 use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires, User};
 use crate::http::route::Route;
 use crate::http::{
-    activity, alert_policies, config, decisions, docs, health, incidents, info, ingest, keys,
-    login, maintenance, metrics, openapi, partnerships, rate_limits, readiness, registry, slos,
-    status, users,
+    activity, alert_policies, channels, config, decisions, docs, health, incidents, info, ingest,
+    keys, login, maintenance, metrics, openapi, partnerships, rate_limits, readiness, registry,
+    slos, status, users,
 };
 
 /// The table wants a plain function; handlers are `async`.
@@ -197,6 +197,42 @@ pub static ROUTES: &[Endpoint] = &[
     Route::delete("lift_block", api!("/rate-limits/{client}"), Requires(LimitsWrite),
         "End the block of a client", run!(rate_limits::lift))
         .replies_nothing(),
+
+    // ---- channels ----
+    Route::get("list_channels", api!("/channels"), Requires(ChannelsRead),
+        "Where notifications go, without secrets", run!(channels::list))
+        .replies::<channels::ChannelsOut>(200)
+        .paged(),
+    Route::post("create_channel", api!("/channels"), Requires(ChannelsWrite),
+        "Add a channel; the secret of a webhook is shown this once", run!(channels::create))
+        .takes::<channels::ChannelIn>()
+        .replies::<channels::NewChannelOut>(201)
+        .once(),
+    Route::get("get_channel", api!("/channels/{id}"), Requires(ChannelsRead),
+        "One channel, without its secret, and whether it takes anything", run!(channels::show))
+        .replies::<channels::ChannelOut>(200)
+        .tagged(),
+    Route::patch("change_channel", api!("/channels/{id}"), Requires(ChannelsWrite),
+        "Change a channel; one that was disabled gets another chance", run!(channels::patch))
+        .takes::<channels::ChannelPatchIn>()
+        .replies::<channels::ChannelOut>(200)
+        .if_match(),
+    Route::delete("delete_channel", api!("/channels/{id}"), Requires(ChannelsWrite),
+        "Delete a channel; what waits for it is given up", run!(channels::delete))
+        .replies_nothing()
+        .if_match(),
+    Route::post("test_channel", api!("/channels/{id}/test"), Requires(ChannelsWrite),
+        "Send a test to a channel, once, and say what became of it", run!(channels::test))
+        .replies::<crate::domain::delivery::Delivery>(200)
+        .once(),
+    Route::get("list_deliveries", api!("/channels/{id}/deliveries"), Requires(ChannelsRead),
+        "What was sent to a channel, each attempt with its outcome; newest first", run!(channels::deliveries))
+        .replies::<channels::DeliveriesOut>(200)
+        .paged(),
+    Route::post("replay_delivery", api!("/deliveries/{id}/replay"), Requires(ChannelsWrite),
+        "Send what a delivery held again, under the same webhook-id", run!(channels::replay))
+        .replies::<crate::domain::delivery::Delivery>(202)
+        .once(),
 
     // ---- login, users and keys ----
     Route::post("login", "/api/v1/auth/login", Public,

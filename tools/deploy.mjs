@@ -4,7 +4,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ACTIVE, SLOTS, activeSlot, newPassword, newSigningKey } from "./keys.mjs";
+import { ACTIVE, SLOTS, activeSlot, newChannelKey, newPassword, newSigningKey } from "./keys.mjs";
 import { CONFIG, Stop, checkAccount, done, failed, orStop, step, wrangler } from "./wrangler.mjs";
 
 const WORKER = "devskyy-orchestration";
@@ -48,7 +48,7 @@ function remember(placeholder, id, what) {
   done(`${id}, written to ${CONFIG} (commit it)`);
 }
 
-/** The secrets this deploy has to bring: all of them the first time, none later. */
+/** The secrets this deploy has to bring: all of them the first time, later what a new version asks for. */
 function missingSecrets() {
   step("Secrets");
   const list = wrangler(["secret", "list", "--format", "json"], { mayFail: true });
@@ -56,15 +56,17 @@ function missingSecrets() {
   if (list.status !== 0 && !/not found|does not exist/i.test(list.stdout + list.stderr)) failed(list, ["secret", "list"]);
   const present = list.status === 0 ? JSON.parse(list.stdout).map(({ name }) => name) : [];
 
+  // Its loss costs the secrets of all channels, so one that is there stays for ever.
+  const channelKey = present.includes("CHANNEL_KEY") ? {} : { CHANNEL_KEY: newChannelKey() };
   const signing = SLOTS[slotThatSigns()];
   if (present.includes(signing)) {
     // The first administrator's secrets matter only until he has been created and may be deleted after
     // that, so a Worker that is set up does not get them anew: a login printed now would not work.
-    done(`${signing} is there`);
+    done(`${signing} is there${"CHANNEL_KEY" in channelKey ? ", made CHANNEL_KEY" : ""}`);
     if (!present.includes("BOOTSTRAP_ADMIN_PASSWORD")) {
       console.log("  No first administrator is set. If nobody can log in yet: `npx wrangler secret put` BOOTSTRAP_ADMIN_USERNAME and BOOTSTRAP_ADMIN_PASSWORD.");
     }
-    return {};
+    return channelKey;
   }
   const others = Object.values(SLOTS).filter((name) => present.includes(name));
   if (others.length > 0) {
@@ -74,6 +76,7 @@ Set ${ACTIVE} in ${CONFIG} to the slot that has a key, or put one there: node to
   }
   const candidates = {
     [signing]: () => newSigningKey("ed25519"),
+    CHANNEL_KEY: newChannelKey,
     BOOTSTRAP_ADMIN_USERNAME: () => process.env.BOOTSTRAP_ADMIN_USERNAME || "admin",
     BOOTSTRAP_ADMIN_PASSWORD: () => process.env.BOOTSTRAP_ADMIN_PASSWORD || newPassword(),
   };

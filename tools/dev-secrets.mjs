@@ -1,13 +1,14 @@
 // Makes .dev.vars, the secrets and settings of the local server, unless it is there.
 // The administrator's login is printed by the run that makes it and by no other.
 import { writeFileSync } from "node:fs";
-import { newPassword, newSigningKey } from "./keys.mjs";
+import { newChannelKey, newPassword, newSigningKey } from "./keys.mjs";
 
 const username = "admin";
 const password = newPassword();
 const vars = {
   SIGNING_KEY: newSigningKey("dev"),
   SIGNING_KEY_ACTIVE: "1", // its own: the slot in wrangler.toml is that of production
+  CHANNEL_KEY: newChannelKey(),
   BOOTSTRAP_ADMIN_USERNAME: username,
   BOOTSTRAP_ADMIN_PASSWORD: password,
   ENVIRONMENT: "development",

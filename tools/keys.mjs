@@ -21,6 +21,11 @@ export function kidOf(signingKey) {
   return createHash("sha256").update(`{"crv":"Ed25519","kty":"OKP","x":"${x}"}`).digest("base64url");
 }
 
+/** What seals the secrets of notification channels: 32 random bytes in base64. */
+export function newChannelKey() {
+  return randomBytes(32).toString("base64");
+}
+
 /** 24 characters that need no quoting in a shell, a URL or JSON: 18 random bytes, 144 bits. */
 export function newPassword() {
   return randomBytes(18).toString("base64url");

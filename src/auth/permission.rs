@@ -44,6 +44,8 @@ names! {
         LimitsWrite = "limits:write",
         IncidentsRead = "incidents:read",
         IncidentsWrite = "incidents:write",
+        ChannelsRead = "channels:read",
+        ChannelsWrite = "channels:write",
     }
 }
 
@@ -75,6 +77,8 @@ static GRANTS: &[(Role, &[Permission])] = &[
             DocsRead,
             IncidentsRead,
             IncidentsWrite,
+            ChannelsRead,
+            ChannelsWrite,
         ],
     ),
     (
@@ -148,6 +152,13 @@ mod tests {
                 assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
                 assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");
             }
+        }
+        for permission in [ChannelsRead, ChannelsWrite] {
+            for role in Role::ALL {
+                let may = matches!(role, Role::Admin | Role::SystemAdmin);
+                assert_eq!(role.may(permission), may, "{role:?} {permission:?}");
+            }
+            assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");
         }
         assert!(Role::Viewer.permissions().is_empty());
     }

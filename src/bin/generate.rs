@@ -40,6 +40,9 @@ mod host {
     /// When the story is told. The partners are probed for an hour before it.
     const NOW: &str = "2026-01-31T12:00:00Z";
 
+    /// Where the story's notifications go.
+    const NOTIFIED: &str = "https://desk.example.com/incidents";
+
     const PASSWORD: &str = "a passphrase of your own";
     const NEXT_PASSWORD: &str = "another passphrase of your own";
 
@@ -176,6 +179,18 @@ mod host {
         story.show("get_rate_limits", &[&scraper], None)?;
         story.show("lift_block", &[&scraper], None)?;
         story.show("list_activity", &[], None)?;
+        story.let_notifications_arrive();
+        let hook = json!({ "kind": "webhook", "name": "Our own desk", "min_severity": "info", "url": NOTIFIED });
+        let made = story.show("create_channel", &[], Some(hook))?;
+        let channel = text(made.get("channel").unwrap_or(&Value::Null), "id");
+        story.show("get_channel", &[&channel], None)?;
+        story.show("change_channel", &[&channel], Some(json!({ "name": "The desk" })))?;
+        let sent = text(&story.show("test_channel", &[&channel], None)?, "id");
+        story.show("replay_delivery", &[&sent], None)?;
+        story.world.ring();
+        story.show("list_deliveries", &[&channel], None)?;
+        story.show("list_channels", &[], None)?;
+        story.show("delete_channel", &[&channel], None)?;
         story.refuse(409, "create_user", &[], Some(maria))?;
         story.refuse(
             422,
@@ -297,6 +312,11 @@ mod host {
                 self.world.scheduled("* * * * *", Timestamp::from_millis(clock.now_ms()));
                 clock.advance_ms(MINUTE_MS);
             }
+        }
+
+        /// The receiver of a webhook is there.
+        fn let_notifications_arrive(&mut self) {
+            self.world.platform.outbound.script(NOTIFIED, Script::Status(204, 41.0));
         }
 
         /// Calls a route and keeps request and reply as its example.
@@ -508,6 +528,7 @@ mod host {
             Value::String(secret) if secret.starts_with("dsk_") && secret.len() > 20 => {
                 "<API key>".into()
             }
+            Value::String(secret) if secret.starts_with("whsec_") => "<webhook secret>".into(),
             other => other,
         }
     }
@@ -573,6 +594,19 @@ mod host {
              VALUES ('ten_default', 'access_retired', 'Retired', 'Nobody', 99.9, 95, 0, 1, 0, 0)",
             "INSERT INTO partnership_names (tenant_id, name, partnership_id) \
              VALUES ('ten_default', 'access_retired', 'access_retired')",
+            // Nobody can open its secret, so a test of it calls nowhere.
+            "INSERT INTO channels (tenant_id, id, kind, name, min_severity, enabled, host, sealed, \
+             revision, created_at, created_by, updated_at) VALUES ('ten_default', \
+             'chn_access_target', 'slack', 'target', 'critical', 1, 'example.com', 'x', 1, 0, \
+             'system', 0)",
+        ];
+
+        const NO_NEW_CHANNEL: &[&str] = &["DELETE FROM channels WHERE name = 'access-new'"];
+        const CHANNEL_TO_DELETE: &[&str] = &[
+            "INSERT OR REPLACE INTO channels (tenant_id, id, kind, name, min_severity, enabled, \
+             host, sealed, revision, created_at, created_by, updated_at) VALUES ('ten_default', \
+             'chn_access_gone', 'slack', 'gone', 'critical', 1, 'example.com', 'x', 1, 0, \
+             'system', 0)",
         ];
 
         const SLO: &[&str] = &[
@@ -682,6 +716,17 @@ mod host {
                     body(json!({ "name": "access-new", "permissions": ["metrics:read"] }))
                 }
                 "get_key" | "revoke_key" => Case { before: LIVE_KEY, ..Case::default() },
+                "create_channel" => Case {
+                    before: NO_NEW_CHANNEL,
+                    ..body(json!({
+                        "kind": "pagerduty", "name": "access-new", "enabled": false,
+                        "routing_key": "0123456789abcdef0123456789abcdef",
+                    }))
+                },
+                "change_channel" => body(json!({ "min_severity": "critical" })),
+                "delete_channel" => Case { before: CHANNEL_TO_DELETE, ..Case::default() },
+                // Deliveries are in the object, where no SQL of this table gets.
+                "replay_delivery" => Case { status: Some(404), ..Case::default() },
                 "rotate_key" => Case { before: LIVE_KEY, ..body(json!({})) },
                 _ => Case::default(),
             }
@@ -706,6 +751,11 @@ mod host {
                 Some("/api/v1/orchestration/rate-limits/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/users/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/keys/") => vec!["key_access_target"],
+                Some("/api/v1/orchestration/channels/") => match route.id {
+                    "delete_channel" => vec!["chn_access_gone"],
+                    _ => vec!["chn_access_target"],
+                },
+                Some("/api/v1/orchestration/deliveries/") => vec!["dlv_access_none"],
                 Some("/docs-assets/") => vec!["page.js"],
                 Some(_) => return Err(format!("{}: nothing is known to be there", route.path)),
             };

@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod decision;
 pub mod deliverable;
+pub mod delivery;
 pub mod exposition;
 pub mod id;
 pub mod incident;
@@ -17,6 +18,7 @@ pub mod rate_limit;
 pub mod readiness;
 pub mod rollup;
 pub mod score;
+pub mod seal;
 pub mod seed;
 pub mod settings;
 pub mod simulation;

@@ -66,6 +66,12 @@ pub enum LoopbackPolicy {
     Allowed,
 }
 
+impl LoopbackPolicy {
+    pub const fn of(loopback_allowed: bool) -> Self {
+        if loopback_allowed { Self::Allowed } else { Self::Refused }
+    }
+}
+
 /// An address that passed the policy, in normalised form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeUrl(Url);
@@ -86,6 +92,11 @@ impl ProbeUrl {
 
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The name of the host alone.
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
     }
 }
 

@@ -20,6 +20,8 @@ pub struct World {
 /// A development key and first admin that the whole world may know: they
 /// protect nothing but worlds in memory.
 pub const SIGNING_KEY: &str = "dev:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+/// For the secrets of channels, likewise known to the whole world.
+pub const CHANNEL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub const ADMIN_USERNAME: &str = "admin";
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 
@@ -29,6 +31,7 @@ impl World {
         let platform = Platform::new(now.millis(), store::MIGRATIONS)?;
         platform.vars.set("ENVIRONMENT", "development");
         platform.vars.set("SIGNING_KEY", SIGNING_KEY);
+        platform.vars.set("CHANNEL_KEY", CHANNEL_KEY);
         platform.vars.set("BOOTSTRAP_ADMIN_USERNAME", ADMIN_USERNAME);
         platform.vars.set("BOOTSTRAP_ADMIN_PASSWORD", ADMIN_PASSWORD);
         install_objects(&platform);

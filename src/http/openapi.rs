@@ -66,7 +66,9 @@ pub use generator::{Example, Examples, example_name, generate};
 #[cfg(not(target_arch = "wasm32"))]
 mod generator {
     use crate::auth::permission::{Permission, Role};
-    use crate::domain::id::{INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID};
+    use crate::domain::id::{
+        CHANNEL_ID, DELIVERY_ID, INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID,
+    };
     use crate::http::app::Endpoint;
     use crate::http::docs::FILES;
     use crate::http::idempotency::IDEMPOTENCY_KEY;
@@ -161,6 +163,7 @@ out.";
         ("Objectives and incidents", "What was promised, what burns, and who looks after it."),
         ("Ingest", "What clients measured and sent."),
         ("Decisions", "Whether an investment is worth it, and why."),
+        ("Notifications", "Where incidents are told, and what arrived there."),
         ("System", "The service itself."),
         ("Login", "Tokens, and the caller's own account."),
         ("Users", "Who may log in, and in which role."),
@@ -180,6 +183,8 @@ out.";
         ("/kpis/", "Ingest"),
         ("/partnerships", "Partnerships"),
         ("/decisions", "Decisions"),
+        ("/channels", "Notifications"),
+        ("/deliveries", "Notifications"),
         ("/auth/users", "Users"),
         ("/auth/keys", "API keys"),
         ("/auth/", "Login"),
@@ -194,6 +199,8 @@ out.";
     const PARAMETERS: &[(&str, &str, &str, &str)] = &[
         ("/auth/users/", "id", "Id of the user.", USER_ID),
         ("/auth/keys/", "id", "Id of the API key.", KEY_ID),
+        ("/channels/", "id", "Id of the channel.", CHANNEL_ID),
+        ("/deliveries/", "id", "Id of the delivery.", DELIVERY_ID),
         (
             "/rate-limits/",
             "client",
@@ -292,15 +299,25 @@ out.";
         ("list_incidents", "note_incident", FIRST_INCIDENT),
         ("list_incidents", "acknowledge_incident", FIRST_INCIDENT),
         ("list_incidents", "list_incidents", NEXT_PAGE),
+        ("create_channel", "get_channel", NEW_CHANNEL),
+        ("create_channel", "change_channel", NEW_CHANNEL),
+        ("create_channel", "delete_channel", NEW_CHANNEL),
+        ("create_channel", "test_channel", NEW_CHANNEL),
+        ("test_channel", "replay_delivery", ID),
         ("list_users", "list_users", NEXT_PAGE),
         ("list_keys", "list_keys", NEXT_PAGE),
         ("list_decisions", "list_decisions", NEXT_PAGE),
         ("list_activity", "list_activity", NEXT_PAGE),
+        ("list_channels", "list_channels", NEXT_PAGE),
+        ("list_deliveries", "list_deliveries", NEXT_PAGE_OF_CHANNEL),
     ];
     /// By name, where in the request or the reply to find it.
     type Values = &'static [(&'static str, &'static str)];
     const REFRESH_TOKEN: Values = &[("refresh_token", "$response.body#/refresh_token")];
     const NEW_KEY: Values = &[("id", "$response.body#/api_key/id")];
+    const NEW_CHANNEL: Values = &[("id", "$response.body#/channel/id")];
+    const NEXT_PAGE_OF_CHANNEL: Values =
+        &[("id", "$request.path.id"), ("cursor", "$response.body#/next_cursor")];
     const NEXT_PAGE: Values = &[("cursor", "$response.body#/next_cursor")];
     const SAME_DELIVERABLE: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
     const NEW_SLO: Values = &[("id", "$request.path.id"), ("key", "$response.body#/key")];

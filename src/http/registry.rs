@@ -576,12 +576,7 @@ struct Check {
 
 impl Check {
     fn new(cx: &Cx) -> Self {
-        let loopback = if cx.app.config.loopback_probes {
-            LoopbackPolicy::Allowed
-        } else {
-            LoopbackPolicy::Refused
-        };
-        Self { errors: Vec::new(), loopback }
+        Self { errors: Vec::new(), loopback: LoopbackPolicy::of(cx.app.config.loopback_probes) }
     }
 
     fn finish(self) -> Result<(), Problem> {

@@ -12,11 +12,12 @@ use crate::domain::time::Timestamp;
 use crate::log;
 use crate::objects::board::{self, VersionedLimits};
 use crate::objects::incident::{self, JournalLine};
+use crate::objects::outbox;
 use crate::objects::partnership::{self, Command, Reply};
-use crate::platform::Platform;
+use crate::platform::{Error, Platform};
 use crate::store::activity::{self, Entry, Status};
 use crate::store::tenants::DEFAULT_TENANT_ID;
-use crate::store::{job_runs, registry, settings, tenants};
+use crate::store::{channels, job_runs, registry, settings, tenants};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -89,6 +90,10 @@ async fn from_registry(context: &JobContext<'_>) -> Result<Vec<Known>, String> {
         if let Err(error) = board::keep(platform, &tenant_id, ids, as_of, limits).await {
             log::warn(&platform.log, now, DATASET, "board not tidied", &error.to_string());
         }
+        // What a lost message left out, and the alarm that goes with it.
+        if let Err(error) = tell_channels(platform, &tenant_id, as_of).await {
+            log::warn(&platform.log, now, DATASET, "channels not told", &error.to_string());
+        }
         all.push(Known { tenant_id, definitions, as_of: Some(as_of) });
     }
     Ok(all)
@@ -98,6 +103,20 @@ async fn from_board(platform: &Platform, tenant_id: &str) -> Result<Known, Strin
     let board = board::snapshot(platform, tenant_id).await.map_err(|error| error.to_string())?;
     let definitions = board.summaries.into_iter().map(|summary| summary.definition).collect();
     Ok(Known { tenant_id: tenant_id.to_owned(), definitions, as_of: None })
+}
+
+async fn tell_channels(
+    platform: &Platform,
+    tenant_id: &str,
+    as_of: Timestamp,
+) -> Result<(), Error> {
+    let rows = channels::all(&platform.database, tenant_id).await?;
+    let command = outbox::Command::SetChannels {
+        tenant_id: tenant_id.to_owned(),
+        channels: rows.into_iter().map(|row| row.channel).collect(),
+        all_as_of: Some(as_of),
+    };
+    incident::outbox(platform, tenant_id, command).await.map(drop)
 }
 
 async fn tick_one(

@@ -9,12 +9,12 @@
 //! allows no second.
 
 use super::repeats::{self, Idempotency, Taken};
-use super::{board, read, write};
+use super::{board, outbox, read, write};
 use crate::domain::alert::{Family, OpenAlert};
 use crate::domain::id::IdKind;
 use crate::domain::incident::{
-    ByWhom, Cause, Change, Incident, IncidentDigest, Notification, NotificationKind, OpenIncident,
-    SERVICE, Severity, SourcedAlert, TimelineEntry, TimelineKind,
+    ByWhom, Cause, Change, Incident, IncidentDigest, NotificationKind, OpenIncident, SERVICE,
+    Severity, SourcedAlert, TimelineEntry, TimelineKind,
 };
 use crate::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::log;
@@ -81,6 +81,8 @@ pub enum Command {
         actor: String,
         idempotency: Option<Idempotency>,
     },
+    /// Of channels and deliveries.
+    Outbox(outbox::Command),
     /// Is anybody there?
     Ping,
 }
@@ -133,6 +135,7 @@ pub struct Story {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Done,
+    Outbox(outbox::Reply),
     Journal(Vec<JournalLine>),
     Incidents(Vec<Incident>),
     Story(Box<Story>),
@@ -208,6 +211,7 @@ impl IncidentObject {
             storage.query(sql, &[])?;
         }
         repeats::create_table(&storage)?;
+        outbox::create_tables(&storage)?;
         Ok(Self { platform, storage })
     }
 
@@ -250,16 +254,25 @@ impl IncidentObject {
                 self.after_change(now).await;
                 Ok(reply)
             }
+            Command::Outbox(command) => {
+                let reply = outbox::handle(&self.platform, &self.storage, command).await;
+                // Whatever became of it, something may wait.
+                self.after_change(now).await;
+                Ok(Reply::Outbox(reply?))
+            }
             Command::Ping => Ok(Reply::Done),
         }
     }
 
-    /// Looks after what nobody else watches. A failure is logged: the runtime
+    /// Looks after what nobody else watches, and delivers what is due. A failure is logged: the runtime
     /// would give up after six, and the next tick sets the alarm again.
     pub async fn alarm(&self) {
         let now = self.now();
         if let Err(error) = self.storage.transaction(|| self.watch_tick(now)) {
             self.warn("tick not watched", &error);
+        }
+        if let Err(error) = outbox::deliver_due(&self.platform, &self.storage).await {
+            self.warn("what is to be told to people waits", &error);
         }
         self.after_change(now).await;
     }
@@ -582,8 +595,7 @@ impl IncidentObject {
         now: Timestamp,
     ) -> Result<(), Error> {
         let id = new_id(&self.platform.random, IdKind::Notification, now)?;
-        let _told: Notification = incident.notification(id, kind, now);
-        Ok(())
+        outbox::enqueue(&self.storage, now, &incident.notification(id, kind, now))
     }
 
     // ---- what others see ----
@@ -628,13 +640,14 @@ impl IncidentObject {
         })
     }
 
-    /// Publishes what changed, and sets the alarm.
+    /// Sets the alarm, and publishes what changed: nobody who is to be told
+    /// waits for the board.
     async fn after_change(&self, now: Timestamp) {
-        if let Err(error) = self.publish(now).await {
-            self.warn("incidents not published", &error);
-        }
         if let Err(error) = self.set_alarm().await {
             self.warn("alarm not set", &error);
+        }
+        if let Err(error) = self.publish(now).await {
+            self.warn("incidents not published", &error);
         }
     }
 
@@ -653,14 +666,15 @@ impl IncidentObject {
         Ok(())
     }
 
-    /// For when the tick is missed next.
+    /// For the next delivery, and for when the tick is missed next.
     async fn set_alarm(&self) -> Result<(), Error> {
-        let Some(last): Option<Timestamp> = self.fact("last_tick_at")? else { return Ok(()) };
-        let late_at = last.plus_ms(TICK_LATE_MS);
-        if late_at > self.now() {
-            self.storage.set_alarm_ms(late_at.millis()).await?;
+        let now = self.now();
+        let last: Option<Timestamp> = self.fact("last_tick_at")?;
+        let late_at = last.map(|last| last.plus_ms(TICK_LATE_MS)).filter(|at| *at > now);
+        match outbox::next_due(&self.storage, now)?.into_iter().chain(late_at).min() {
+            Some(at) => self.storage.set_alarm_ms(at.millis()).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     // ---- small things ----
@@ -697,4 +711,19 @@ pub async fn call(platform: &Platform, tenant_id: &str, command: &Command) -> Re
 pub async fn report(platform: &Platform, tenant_id: &str, report: Report) -> Result<(), Error> {
     let tenant = tenant_id.to_owned();
     call(platform, tenant_id, &Command::Report { tenant_id: tenant, report }).await.map(|_| ())
+}
+
+/// Asks the outbox of a tenant.
+///
+/// # Errors
+/// Of the call; an answer of another kind counts as a defect.
+pub async fn outbox(
+    platform: &Platform,
+    tenant_id: &str,
+    command: outbox::Command,
+) -> Result<outbox::Reply, Error> {
+    match call(platform, tenant_id, &Command::Outbox(command)).await? {
+        Reply::Outbox(reply) => Ok(reply),
+        _ => Err(super::unexpected("outbox")),
+    }
 }

@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod incident;
+pub mod outbox;
 pub mod partnership;
 pub mod rate_limit;
 mod repeats;
@@ -118,6 +119,11 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 fn unreadable(error: serde_json::Error) -> Error {
     Error::new(ErrorKind::Misuse, format!("unreadable object message: {error}"))
+}
+
+/// An object answered, but not to what it was asked.
+fn unexpected(what: &str) -> Error {
+    Error::new(ErrorKind::Misuse, format!("unexpected reply of an object: {what}"))
 }
 
 fn write(value: &impl serde::Serialize) -> Result<String, Error> {

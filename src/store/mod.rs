@@ -3,6 +3,7 @@
 
 pub mod activity;
 pub mod api_keys;
+pub mod channels;
 pub mod decisions;
 pub mod idempotency;
 pub mod job_runs;
@@ -38,6 +39,7 @@ pub const TABLES: &[&str] = &[
     "settings",
     "idempotency_keys",
     "job_runs",
+    "channels",
 ];
 
 macro_rules! migration {
@@ -60,6 +62,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0009_idempotency.sql"),
     migration!("0010_slos.sql"),
     migration!("0011_maintenance.sql"),
+    migration!("0012_channels.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.

@@ -7,6 +7,7 @@ mod canary;
 mod support;
 
 mod bad_input;
+mod channels;
 mod docs;
 mod house;
 mod incidents;

@@ -572,6 +572,17 @@ fn access() -> Vec<Row> {
             .body(json!({ "limits": { "ingest": 700 } })),
         row("GET", "/rate-limits/usr_target", [200, 403, 403, 403, 403, 403], 401, 404),
         row("DELETE", "/rate-limits/usr_target", [204, 403, 403, 403, 403, 403], 401, 404),
+        row("GET", "/channels", [200, 200, 403, 403, 403, 403], 401, 200),
+        row("POST", "/channels", [201, 201, 403, 403, 403, 403], 401, 201)
+            .body(json!({ "kind": "slack", "name": "ops", "url": "https://hooks.example.org/x" })),
+        row("GET", "/channels/chn_target", [200, 200, 403, 403, 403, 403], 401, 404),
+        row("PATCH", "/channels/chn_target", [200, 200, 403, 403, 403, 403], 401, 404)
+            .body(json!({ "name": "other" })),
+        row("DELETE", "/channels/chn_target", [204, 204, 403, 403, 403, 403], 401, 404),
+        row("POST", "/channels/chn_target/test", [200, 200, 403, 403, 403, 403], 401, 404),
+        row("GET", "/channels/chn_target/deliveries", [200, 200, 403, 403, 403, 403], 401, 404),
+        // There is none.
+        row("POST", "/deliveries/dlv_none/replay", [404, 404, 403, 403, 403, 403], 401, 404),
         row("GET", "/api/v1/auth/keys", [200, 403, 403, 403, 403, 403], 401, 200),
         row("POST", "/api/v1/auth/keys", [201, 403, 403, 403, 403, 403], 401, 201)
             .body(json!({ "name": "scraper", "permissions": ["metrics:read"] })),
@@ -649,6 +660,7 @@ fn world_of(role: Role) -> TestApp {
     );
     add_key(&app);
     add_maintenance(&app, "acme_search");
+    app.add_channel();
     app
 }
 
@@ -988,6 +1000,7 @@ fn a_path_is_what_it_is_letter_by_letter() {
 /// A path of the route with something that exists in each place.
 fn concrete(path: &str) -> String {
     path.replace("keys/{id}", "keys/key_target")
+        .replace("channels/{id}", "channels/chn_target")
         .replace("{client}", "203.0.113.7")
         .replace("{type}", "cursor")
         .replace("slos/{key}", "slos/availability")
@@ -1003,6 +1016,7 @@ fn head_is_get_without_the_body() {
     let app = TestApp::seeded();
     app.add_own_user(Role::Admin);
     add_key(&app);
+    app.add_channel();
     app.platform.assets.put("/docs-assets/LICENSE", "text/plain", b"text");
     add_maintenance(&app, "cursor_technical");
     // Two ticks too late: an incident of the service.
@@ -2378,6 +2392,8 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "docs:read",
                 "incidents:read",
                 "incidents:write",
+                "channels:read",
+                "channels:write",
             ],
         ),
         (

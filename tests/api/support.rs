@@ -34,7 +34,7 @@ impl Drop for TestApp {
         if std::thread::panicking() {
             return;
         }
-        let secrets = ["SIGNING_KEY", "SIGNING_KEY_2", "BOOTSTRAP_ADMIN_PASSWORD"];
+        let secrets = ["SIGNING_KEY", "SIGNING_KEY_2", "CHANNEL_KEY", "BOOTSTRAP_ADMIN_PASSWORD"];
         let known = secrets.map(|name| self.platform.vars.get(name));
         let found = self.canary.found(&known, &self.platform.log.lines());
         assert!(found.is_empty(), "{found:#?}");
@@ -76,6 +76,13 @@ impl TestApp {
         app.add_tenant(DEFAULT_TENANT_ID);
         app.all_partners(Script::Status(401, 120.0));
         app.tick();
+        app
+    }
+
+    /// The default tenant, and no tick: nobody is told that it is late.
+    pub fn unticked() -> Self {
+        let app = Self::new();
+        app.add_tenant(DEFAULT_TENANT_ID);
         app
     }
 
@@ -156,6 +163,16 @@ impl TestApp {
              'own', 'x', 'admin', '{}', 0, 'system', 0)",
             role.name()
         ));
+    }
+
+    /// A channel of the default tenant whose secret nobody can open.
+    pub fn add_channel(&self) {
+        self.run(
+            "INSERT INTO channels (tenant_id, id, kind, name, min_severity, enabled, host, sealed, \
+             revision, created_at, created_by, updated_at) VALUES ('ten_default', 'chn_target', \
+             'slack', 'target', 'critical', 1, 'example.com', 'x', 1, 0, 'system', 0)"
+                .to_owned(),
+        );
     }
 
     pub fn run(&self, sql: String) {

@@ -96,6 +96,7 @@ test("a new account gets a database, a namespace, secrets and the Worker, in tha
   assert.match(world.config(), /^id = "0123456789abcdef0123456789abcdef"$/m);
 
   assert.match(secrets.SIGNING_KEY, /^ed25519:[A-Za-z0-9_-]{43}$/);
+  assert.equal(Buffer.from(secrets.CHANNEL_KEY, "base64").length, 32);
   assert.equal(secrets.BOOTSTRAP_ADMIN_USERNAME, "admin");
   assert.match(secrets.BOOTSTRAP_ADMIN_PASSWORD, /^[A-Za-z0-9_-]{24}$/);
   assert.equal(secretsFile.mode, 0o600);
@@ -103,7 +104,7 @@ test("a new account gets a database, a namespace, secrets and the Worker, in tha
 
   assert.match(run.stdout, /curl https:\/\/devskyy-orchestration\.example\.workers\.dev\/api\/v1\/auth\/login/);
   assert.ok(run.stdout.includes(secrets.BOOTSTRAP_ADMIN_PASSWORD));
-  assert.ok(!run.stdout.includes(secrets.SIGNING_KEY), "the signing key is printed");
+  for (const name of ["SIGNING_KEY", "CHANNEL_KEY"]) assert.ok(!run.stdout.includes(secrets[name]), `${name} is printed`);
 });
 
 test("a second run only migrates and deploys, and shows no password", () => {
@@ -141,22 +142,31 @@ test("after a failed deploy the next run goes on from there", () => {
 });
 
 test("an administrator removed on purpose does not come back", () => {
+  const world = setUp({ secrets: { SIGNING_KEY: "k", CHANNEL_KEY: "c" } });
+  const run = world.deploy();
+  assert.equal(run.status, 0, run.stderr);
+  assert.deepEqual(world.account().secrets, { SIGNING_KEY: "k", CHANNEL_KEY: "c" });
+  assert.match(run.stdout, /No first administrator is set/);
+});
+
+test("a Worker from before there were channels gets their key, and no other secret", () => {
   const world = setUp({ secrets: { SIGNING_KEY: "k" } });
   const run = world.deploy();
   assert.equal(run.status, 0, run.stderr);
-  assert.deepEqual(world.account().secrets, { SIGNING_KEY: "k" });
-  assert.match(run.stdout, /No first administrator is set/);
+  assert.deepEqual(Object.keys(world.account().secrets), ["SIGNING_KEY", "CHANNEL_KEY"]);
+  assert.equal(world.account().secrets.SIGNING_KEY, "k");
+  assert.match(run.stdout, /made CHANNEL_KEY/);
 });
 
 test("the secret made is that of the slot that signs, and one slot's key never stands in for the other's", () => {
   const second = `${PLACEHOLDERS}SIGNING_KEY_ACTIVE = "2"\n`;
   const fresh = setUp({}, second);
   assert.equal(fresh.deploy().status, 0);
-  assert.deepEqual(Object.keys(fresh.account().secrets), ["SIGNING_KEY_2", "BOOTSTRAP_ADMIN_USERNAME", "BOOTSTRAP_ADMIN_PASSWORD"]);
+  assert.deepEqual(Object.keys(fresh.account().secrets), ["SIGNING_KEY_2", "CHANNEL_KEY", "BOOTSTRAP_ADMIN_USERNAME", "BOOTSTRAP_ADMIN_PASSWORD"]);
 
   const rotated = setUp({ secrets: { SIGNING_KEY: "k", SIGNING_KEY_2: "k" } }, second);
   assert.equal(rotated.deploy().status, 0);
-  assert.deepEqual(Object.keys(rotated.account().secrets), ["SIGNING_KEY", "SIGNING_KEY_2"]);
+  assert.deepEqual(Object.keys(rotated.account().secrets), ["SIGNING_KEY", "SIGNING_KEY_2", "CHANNEL_KEY"]);
 
   const empty = setUp({ secrets: { SIGNING_KEY: "k" } }, second);
   const run = empty.deploy();

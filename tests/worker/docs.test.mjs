@@ -105,6 +105,9 @@ describe("/openapi.json", () => {
     const idOf = async ({ username }) => (await worker.rows("SELECT id FROM users WHERE username = ?", username))[0].id;
     const keyId = async () => (await worker.rows("SELECT id FROM api_keys WHERE name = ? ORDER BY id", scraper.name))[0].id;
     const ofKey = { parameters: async () => ({ id: await keyId() }) };
+    const channelId = async () => (await worker.rows("SELECT id FROM channels"))[0].id;
+    const ofChannel = { parameters: async () => ({ id: await channelId() }) };
+    const delivery = async () => (await admin.get(`/api/v1/orchestration/channels/${await channelId()}/deliveries`)).json.deliveries[0];
     const ofClient = { parameters: async () => ({ client: await keyId() }) };
     const down = () => ({ at: now(), outcome: "down", source: "gateway" });
     let incident;
@@ -128,6 +131,12 @@ describe("/openapi.json", () => {
       get_key: ofKey,
       rotate_key: ofKey,
       revoke_key: ofKey,
+      get_channel: ofChannel,
+      change_channel: ofChannel,
+      delete_channel: ofChannel,
+      test_channel: ofChannel,
+      list_deliveries: ofChannel,
+      replay_delivery: { parameters: async () => ({ id: (await delivery()).id }) },
       get_rate_limits: ofClient,
       lift_block: ofClient,
       get_incident: ofIncident,
@@ -140,8 +149,8 @@ describe("/openapi.json", () => {
       push_kpi: { body: (value) => ({ ...value, at: now() }) },
     };
     // What makes something comes before what needs it; what ends something comes last.
-    const FIRST = ["create_partnership", "create_slo", "create_user", "create_key", "change_password"];
-    const LAST = ["resolve_incident", "delete_slo", "delete_maintenance", "retire_partnership", "change_user", "revoke_key", "logout"];
+    const FIRST = ["create_partnership", "create_slo", "create_user", "create_key", "change_password", "create_channel", "test_channel"];
+    const LAST = ["delete_channel", "resolve_incident", "delete_slo", "delete_maintenance", "retire_partnership", "change_user", "revoke_key", "logout"];
     const rank = ({ operationId: id }) => (FIRST.includes(id) ? FIRST.indexOf(id) - FIRST.length : LAST.indexOf(id) + 1);
     const called = [];
     for (const operation of operations().sort((a, b) => rank(a) - rank(b))) {

@@ -31,6 +31,7 @@ const VARS = { ENVIRONMENT: "development", RATE_LIMITING: "off", SIGNING_KEY_ACT
 const SIGNING_SEED = Buffer.alloc(32, 7);
 const SECRETS = {
   SIGNING_KEY: `dev:${SIGNING_SEED.toString("base64url")}`,
+  CHANNEL_KEY: Buffer.alloc(32, 9).toString("base64"),
   BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
   BOOTSTRAP_ADMIN_PASSWORD: ADMIN.password,
 };

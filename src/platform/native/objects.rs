@@ -5,6 +5,7 @@ use super::database::{open, run, sql_error};
 use super::{Fault, Faults};
 use crate::platform::sql::{Row, Value};
 use crate::platform::{Error, ErrorKind};
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use rusqlite::Connection;
 use std::cell::{Cell, RefCell};
@@ -82,6 +83,39 @@ impl Objects {
             instance.alarm().await;
         }
         Ok(due.len())
+    }
+
+    /// Rings every alarm that is due, and evicts the objects where their code
+    /// first waits for something.
+    pub fn ring_and_evict(&self, now_ms: i64) {
+        let _ = self.ring(now_ms).now_or_never();
+        self.evict_all();
+    }
+
+    /// When the next alarm rings.
+    pub fn next_alarm_ms(&self) -> Option<i64> {
+        self.storages.borrow().values().filter_map(|storage| storage.alarm.get()).min()
+    }
+
+    /// Loses every alarm, as the platform does after six failures.
+    pub fn forget_alarms(&self) {
+        self.storages.borrow().values().for_each(|storage| storage.alarm.set(None));
+    }
+
+    /// All that an object has stored, as text to search in.
+    ///
+    /// # Errors
+    /// Of reading it.
+    pub fn dump(&self, binding: &str, name: &str) -> Result<String, Error> {
+        let address = (binding.to_owned(), name.to_owned());
+        let storage = self.storages.borrow().get(&address).cloned();
+        let Some(storage) = storage else { return Ok(String::new()) };
+        let mut text = String::new();
+        for table in storage.query("SELECT name FROM sqlite_master WHERE type = 'table'", &[])? {
+            let sql = format!("SELECT * FROM {}", table.get::<String>("name")?);
+            text.push_str(&format!("{:?}\n", storage.query(&sql, &[])?));
+        }
+        Ok(text)
     }
 
     /// Calls of objects of a class so far, for tests that count them.
