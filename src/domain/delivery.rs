@@ -437,6 +437,13 @@ pub struct ChannelFigures {
     pub waiting: u64,
     /// When the oldest of those was written down.
     pub oldest_waiting_at: Option<Timestamp>,
+    #[serde(default)]
+    pub last_delivered_at: Option<Timestamp>,
+    #[serde(default)]
+    pub last_failed_at: Option<Timestamp>,
+    /// When its receiver said that it wants nothing any more.
+    #[serde(default)]
+    pub disabled_at: Option<Timestamp>,
 }
 
 #[cfg(test)]

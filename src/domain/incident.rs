@@ -267,16 +267,6 @@ impl From<&Incident> for OpenIncident {
     }
 }
 
-/// What the tenant's board shows of incidents.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct IncidentDigest {
-    pub computed_at: Timestamp,
-    pub open: Vec<OpenIncident>,
-    /// Incidents ever opened, by rule family.
-    pub opened_total: std::collections::BTreeMap<Family, u64>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

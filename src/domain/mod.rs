@@ -5,6 +5,7 @@ pub mod alert;
 pub mod decision;
 pub mod deliverable;
 pub mod delivery;
+pub mod digest;
 pub mod exposition;
 pub mod id;
 pub mod incident;

@@ -1,7 +1,8 @@
 //! The boards an isolate keeps for up to one second, with everything that is
 //! made from them.
 
-use crate::domain::incident::{IncidentDigest, OpenIncident};
+use crate::domain::digest::IncidentDigest;
+use crate::domain::incident::OpenIncident;
 use crate::domain::partnership::{Definition, Summary};
 use crate::domain::rate_limit::Limits;
 use crate::domain::score::{self, Score};

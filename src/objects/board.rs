@@ -2,7 +2,7 @@
 //! the tenant's withdrawn tokens. One hop tells a reader everything.
 
 use super::{read, write};
-use crate::domain::incident::IncidentDigest;
+use crate::domain::digest::IncidentDigest;
 use crate::domain::partnership::Summary;
 use crate::domain::rate_limit::Limits;
 use crate::domain::time::{MINUTE_MS, Timestamp};

@@ -11,10 +11,11 @@
 use super::repeats::{self, Idempotency, Taken};
 use super::{board, outbox, read, write};
 use crate::domain::alert::{Family, OpenAlert};
+use crate::domain::digest::{IncidentDigest, PageLatency};
 use crate::domain::id::IdKind;
 use crate::domain::incident::{
-    ByWhom, Cause, Change, Incident, IncidentDigest, NotificationKind, OpenIncident, SERVICE,
-    Severity, SourcedAlert, TimelineEntry, TimelineKind,
+    ByWhom, Cause, Change, Incident, NotificationKind, OpenIncident, SERVICE, Severity,
+    SourcedAlert, TimelineEntry, TimelineKind,
 };
 use crate::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::log;
@@ -257,6 +258,7 @@ impl IncidentObject {
             Command::Outbox(command) => {
                 let reply = outbox::handle(&self.platform, &self.storage, command).await;
                 // Whatever became of it, something may wait.
+                self.watch(|| self.watch_channels(self.now()));
                 self.after_change(now).await;
                 Ok(Reply::Outbox(reply?))
             }
@@ -264,17 +266,24 @@ impl IncidentObject {
         }
     }
 
-    /// Looks after what nobody else watches, and delivers what is due. A failure is logged: the runtime
-    /// would give up after six, and the next tick sets the alarm again.
+    /// Looks after what nobody else watches, and delivers what is due. A
+    /// failure is logged: the runtime would give up after six, and the next
+    /// tick sets the alarm again.
     pub async fn alarm(&self) {
         let now = self.now();
-        if let Err(error) = self.storage.transaction(|| self.watch_tick(now)) {
-            self.warn("tick not watched", &error);
-        }
+        self.watch(|| self.watch_tick(now));
         if let Err(error) = outbox::deliver_due(&self.platform, &self.storage).await {
             self.warn("what is to be told to people waits", &error);
         }
+        self.watch(|| self.watch_channels(self.now()));
         self.after_change(now).await;
+    }
+
+    /// What is watched here is watched again at the next alarm or tick.
+    fn watch(&self, look: impl FnOnce() -> Result<(), Error>) {
+        if let Err(error) = self.storage.transaction(look) {
+            self.warn("the service is not watched", &error);
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -374,6 +383,34 @@ impl IncidentObject {
             flapping: false,
         };
         self.set_service_alert(Family::TickLate, Some(alert))?;
+        self.reconcile(now)
+    }
+
+    /// An alert for each channel that takes nothing, which the others are told
+    /// of.
+    fn watch_channels(&self, now: Timestamp) -> Result<(), Error> {
+        let known = self.alerts_of(&Cause::of(SERVICE, Family::DeliveryFailing))?;
+        let failing = outbox::failing(&self.storage, now)?;
+        if known.is_empty() && failing.is_empty() {
+            return Ok(());
+        }
+        self.set_service_alert(Family::DeliveryFailing, None)?;
+        for channel in failing {
+            let before = known.iter().find(|known| known.alert.subject == channel.channel_id);
+            self.put_alert(
+                SERVICE,
+                OpenAlert {
+                    family: Family::DeliveryFailing,
+                    subject: channel.channel_id,
+                    severity: Severity::Critical,
+                    title: format!("the channel {:?} takes no notifications", channel.name),
+                    detail: channel.reason,
+                    opened_at: before.map_or(now, |before| before.alert.opened_at),
+                    began_at: channel.since,
+                    flapping: false,
+                },
+            )?;
+        }
         self.reconcile(now)
     }
 
@@ -595,7 +632,14 @@ impl IncidentObject {
         now: Timestamp,
     ) -> Result<(), Error> {
         let id = new_id(&self.platform.random, IdKind::Notification, now)?;
-        outbox::enqueue(&self.storage, now, &incident.notification(id, kind, now))
+        let news = incident.notification(id, kind, now);
+        let failing: Vec<&str> = match incident.cause.family {
+            Family::DeliveryFailing => {
+                incident.alerts.iter().map(|known| known.alert.subject.as_str()).collect()
+            }
+            _ => Vec::new(),
+        };
+        outbox::enqueue_except(&failing, &self.storage, now, &news)
     }
 
     // ---- what others see ----
@@ -637,7 +681,28 @@ impl IncidentObject {
                 .into_iter()
                 .filter_map(|(family, total)| Some((Family::parse(&family)?, total)))
                 .collect(),
+            channels: outbox::figures(&self.storage)?,
+            last_page: self.last_page()?,
         })
+    }
+
+    /// Of the latest incidents, the last critical one that a channel took.
+    fn last_page(&self) -> Result<Option<PageLatency>, Error> {
+        let latest = self.incidents(
+            "SELECT document FROM incidents ORDER BY opened_at DESC, id DESC LIMIT 20",
+            &[],
+        )?;
+        for incident in latest.iter().filter(|known| known.severity == Severity::Critical) {
+            if let Some(told_at) = outbox::first_told(&self.storage, &incident.id)? {
+                return Ok(Some(PageLatency {
+                    incident_id: incident.id.clone(),
+                    began_at: incident.began_at,
+                    opened_at: incident.opened_at,
+                    told_at,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Sets the alarm, and publishes what changed: nobody who is to be told

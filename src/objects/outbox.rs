@@ -13,15 +13,14 @@ use crate::domain::delivery::{
     Verdict,
 };
 use crate::domain::id::IdKind;
-use crate::domain::incident::{Notification, NotificationKind, Severity};
+use crate::domain::incident::{Notification, NotificationKind};
 use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
 use crate::domain::seal::Seal;
-use crate::domain::time::{DAY_MS, SECOND_MS, Timestamp};
+use crate::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::log;
 use crate::platform::fetch::{OutboundMethod, OutboundReply, OutboundRequest};
 use crate::platform::sql::Row;
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
-use crate::store::new_id;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
@@ -44,8 +43,9 @@ const LEASE_MS: i64 = DEADLINE_MS as i64 + 5 * SECOND_MS;
 const KEPT_MS: i64 = 30 * DAY_MS;
 const MAX_KEPT: u32 = 10_000;
 
-/// Rule of the alert that a channel wants no more.
-pub const FAILING_RULE: &str = "delivery_failing";
+/// A channel that has taken nothing for so long, though it was tried, is worth
+/// an alert.
+const STUCK_MS: i64 = 15 * MINUTE_MS;
 
 /// What the hosting object is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,9 +133,12 @@ pub fn create_tables(storage: &ObjectStorage) -> Result<(), Error> {
              removed_at INTEGER,
              disabled_reason TEXT,
              disabled_at INTEGER,
-             disabled_incident TEXT,
              delivered INTEGER NOT NULL DEFAULT 0,
-             failed_attempts INTEGER NOT NULL DEFAULT 0
+             failed_attempts INTEGER NOT NULL DEFAULT 0,
+             last_delivered_at INTEGER,
+             last_failed_at INTEGER,
+             -- The first failure since something arrived.
+             failing_since INTEGER
          ) STRICT, WITHOUT ROWID",
         // `next_at` of one in flight is the end of its lease.
         "CREATE TABLE IF NOT EXISTS outbox_deliveries (
@@ -155,6 +158,7 @@ pub fn create_tables(storage: &ObjectStorage) -> Result<(), Error> {
         "CREATE INDEX IF NOT EXISTS outbox_waiting
              ON outbox_deliveries (channel_id, incident_id, seq) WHERE state = 'waiting'",
         "CREATE INDEX IF NOT EXISTS outbox_by_channel ON outbox_deliveries (channel_id, seq)",
+        "CREATE INDEX IF NOT EXISTS outbox_by_incident ON outbox_deliveries (incident_id)",
         "CREATE INDEX IF NOT EXISTS outbox_by_end ON outbox_deliveries (ended_at)",
         "CREATE TABLE IF NOT EXISTS outbox_attempts (
              delivery_id TEXT NOT NULL,
@@ -188,18 +192,13 @@ pub fn enqueue(
     now: Timestamp,
     notification: &Notification,
 ) -> Result<(), Error> {
-    enqueue_to(Audience::WhomItConcerns, storage, now, notification)
+    enqueue_except(&[], storage, now, notification)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Audience {
-    WhomItConcerns,
-    /// However urgent a channel wants it.
-    Everybody,
-}
-
-fn enqueue_to(
-    audience: Audience,
+/// As [`enqueue`], but not to these channels: what is wrong with them is for
+/// the others.
+pub fn enqueue_except(
+    channels: &[&str],
     storage: &ObjectStorage,
     now: Timestamp,
     notification: &Notification,
@@ -214,7 +213,7 @@ fn enqueue_to(
         let id = channel.id.as_str();
         let wanted = match notification.kind {
             NotificationKind::Triggered => {
-                audience == Audience::Everybody || channel.min_severity <= notification.severity
+                channel.min_severity <= notification.severity && !channels.contains(&id)
             }
             NotificationKind::Acknowledged | NotificationKind::Resolved => {
                 told.iter().any(|told| told == id)
@@ -292,7 +291,6 @@ fn open_channel(storage: &ObjectStorage, id: &str) -> Result<Option<(Channel, St
 /// list from before it was made did not have it, comes back; one of whose end
 /// the outbox was told has a higher revision than any news of it.
 fn set_channels(
-    platform: &Platform,
     storage: &ObjectStorage,
     now: Timestamp,
     tenant_id: &str,
@@ -300,19 +298,12 @@ fn set_channels(
     all_as_of: Option<Timestamp>,
 ) -> Result<(), Error> {
     for channel in channels {
-        let known = storage.query(
-            "SELECT disabled_incident FROM outbox_channels WHERE id = ?1 AND revision < ?2",
-            &[channel.id.as_str().into(), channel.revision.into()],
-        )?;
-        if let Some(row) = known.first() {
-            resolve_failing(platform, storage, now, row, &channel.name)?;
-        }
         storage.query(
             "INSERT INTO outbox_channels (id, tenant_id, revision, channel, told_at)
              VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (id) DO UPDATE SET revision = excluded.revision,
                  channel = excluded.channel, told_at = excluded.told_at, removed_at = NULL,
-                 disabled_reason = NULL, disabled_at = NULL, disabled_incident = NULL
+                 disabled_reason = NULL, disabled_at = NULL, failing_since = NULL
              WHERE excluded.revision > revision
                 OR (excluded.revision = revision AND removed_at IS NOT NULL)",
             &[
@@ -336,7 +327,7 @@ fn set_channels(
         )?;
         for row in gone {
             let id: String = row.get("id")?;
-            remove_channel(platform, storage, now, &id, row.get("revision")?)?;
+            remove_channel(storage, now, &id, row.get("revision")?)?;
         }
     }
     Ok(())
@@ -344,20 +335,11 @@ fn set_channels(
 
 /// The row stays for as long as its deliveries do, without the secret.
 fn remove_channel(
-    platform: &Platform,
     storage: &ObjectStorage,
     now: Timestamp,
     id: &str,
     revision: i64,
 ) -> Result<(), Error> {
-    let known = storage.query(
-        "SELECT json_extract(channel, '$.name') AS name, disabled_incident FROM outbox_channels
-         WHERE id = ?1 AND removed_at IS NULL",
-        &[id.into()],
-    )?;
-    if let Some(row) = known.first() {
-        resolve_failing(platform, storage, now, row, &row.get::<String>("name")?)?;
-    }
     storage.query(
         "UPDATE outbox_channels SET removed_at = ?2, revision = max(revision, ?3),
              channel = json_set(channel, '$.sealed', '') WHERE id = ?1 AND removed_at IS NULL",
@@ -382,76 +364,60 @@ fn give_up_waiting(
     Ok(())
 }
 
-/// The channel said that it wants nothing any more: the other channels are
-/// told, once.
-fn disable(
-    platform: &Platform,
-    storage: &ObjectStorage,
-    now: Timestamp,
-    channel: &Channel,
-) -> Result<(), Error> {
+/// The channel said that it wants nothing any more.
+fn disable(storage: &ObjectStorage, now: Timestamp, channel: &Channel) -> Result<(), Error> {
     let reason = "the receiver answered 410 (Gone)";
-    let incident_id = new_id(&platform.random, IdKind::Incident, now)?;
     storage.query(
-        "UPDATE outbox_channels SET disabled_reason = ?2, disabled_at = ?3, disabled_incident = ?4
-         WHERE id = ?1",
-        &[
-            channel.id.as_str().into(),
-            reason.into(),
-            now.millis().into(),
-            incident_id.as_str().into(),
-        ],
+        "UPDATE outbox_channels SET disabled_reason = ?2, disabled_at = ?3 WHERE id = ?1",
+        &[channel.id.as_str().into(), reason.into(), now.millis().into()],
     )?;
-    give_up_waiting(storage, now, &channel.id, reason)?;
-    let news = failing(platform, now, NotificationKind::Triggered, incident_id, &channel.name)?;
-    // By now not to this one, which takes nothing.
-    enqueue_to(Audience::Everybody, storage, now, &news)
+    give_up_waiting(storage, now, &channel.id, reason)
 }
 
-/// The channel was changed or deleted: nobody need look after it any more.
-fn resolve_failing(
-    platform: &Platform,
-    storage: &ObjectStorage,
-    now: Timestamp,
-    row: &Row,
-    name: &str,
-) -> Result<(), Error> {
-    let Some(incident_id) = row.get::<Option<String>>("disabled_incident")? else { return Ok(()) };
-    let news = failing(platform, now, NotificationKind::Resolved, incident_id, name)?;
-    enqueue(storage, now, &news)
+/// A channel that somebody should look after.
+pub struct Failing {
+    pub channel_id: String,
+    pub name: String,
+    /// Why, for people.
+    pub reason: String,
+    pub since: Timestamp,
 }
 
-fn failing(
-    platform: &Platform,
-    now: Timestamp,
-    kind: NotificationKind,
-    incident_id: String,
-    name: &str,
-) -> Result<Notification, Error> {
-    let (title, detail) = match kind {
-        NotificationKind::Resolved => (
-            format!("The channel {name:?} was changed or deleted"),
-            "it is no longer disabled".to_owned(),
-        ),
-        _ => (
-            format!("The channel {name:?} takes no more notifications"),
-            "the receiver answered 410 (Gone), so nothing is sent to it; give it another address, \
-             enable it again or delete it"
-                .to_owned(),
-        ),
-    };
-    Ok(Notification {
-        id: new_id(&platform.random, IdKind::Notification, now)?,
-        kind,
-        incident_id,
-        severity: Severity::Warning,
-        at: now,
-        opened_at: now,
-        partnership: None,
-        rule: FAILING_RULE.to_owned(),
-        title,
-        detail,
-    })
+/// Channels that were disabled by their receiver, and those that have taken
+/// nothing since a failure [`STUCK_MS`] ago. That its deliveries were given up
+/// makes a channel no better.
+pub fn failing(storage: &ObjectStorage, now: Timestamp) -> Result<Vec<Failing>, Error> {
+    let rows = storage.query(
+        "SELECT id, json_extract(channel, '$.name') AS name, disabled_reason, disabled_at,
+             failing_since
+         FROM outbox_channels
+         WHERE removed_at IS NULL AND (disabled_at IS NOT NULL OR failing_since <= ?1)",
+        &[now.plus_ms(-STUCK_MS).millis().into()],
+    )?;
+    rows.iter()
+        .map(|row| {
+            let since = instant(row, "disabled_at")?.or(instant(row, "failing_since")?);
+            let since = since.unwrap_or(now);
+            let reason: Option<String> = row.get("disabled_reason")?;
+            Ok(Failing {
+                channel_id: row.get("id")?,
+                name: row.get("name")?,
+                reason: reason.unwrap_or_else(|| format!("every try since {since} has failed")),
+                since,
+            })
+        })
+        .collect()
+}
+
+/// When the first channel had been told that the incident opened.
+pub fn first_told(storage: &ObjectStorage, incident_id: &str) -> Result<Option<Timestamp>, Error> {
+    let rows = storage.query(
+        "SELECT MIN(ended_at) AS at FROM outbox_deliveries
+         WHERE incident_id = ?1 AND state = 'delivered'
+           AND json_extract(notification, '$.kind') = 'triggered'",
+        &[incident_id.into()],
+    )?;
+    rows.first().map_or(Ok(None), |row| instant(row, "at"))
 }
 
 // ---- delivering ----
@@ -714,12 +680,14 @@ fn conclude(
             ],
         )?;
         let count = if delivered {
-            "UPDATE outbox_channels SET delivered = delivered + 1 WHERE id = ?1"
+            "UPDATE outbox_channels SET delivered = delivered + 1, last_delivered_at = ?2,
+                 failing_since = NULL WHERE id = ?1"
         } else {
-            "UPDATE outbox_channels SET failed_attempts = failed_attempts + 1 WHERE id = ?1"
+            "UPDATE outbox_channels SET failed_attempts = failed_attempts + 1, last_failed_at = ?2,
+                 failing_since = coalesce(failing_since, ?2) WHERE id = ?1"
         };
-        storage.query(count, &[flight.channel.id.as_str().into()])?;
-        disabled.map_or(Ok(()), |channel| disable(platform, storage, now, &channel))
+        storage.query(count, &[flight.channel.id.as_str().into(), now.millis().into()])?;
+        disabled.map_or(Ok(()), |channel| disable(storage, now, &channel))
     })
 }
 
@@ -778,13 +746,13 @@ pub async fn handle(
     match command {
         Command::SetChannels { tenant_id, channels, all_as_of } => {
             storage.transaction(|| {
-                set_channels(platform, storage, now, &tenant_id, &channels, all_as_of)?;
+                set_channels(storage, now, &tenant_id, &channels, all_as_of)?;
                 tidy(storage, now)
             })?;
             Ok(Reply::Done)
         }
         Command::RemoveChannel { id, revision } => {
-            storage.transaction(|| remove_channel(platform, storage, now, &id, revision))?;
+            storage.transaction(|| remove_channel(storage, now, &id, revision))?;
             Ok(Reply::Done)
         }
         Command::Enqueue { notification } => {
@@ -799,7 +767,7 @@ pub async fn handle(
             }
             let channels = [channel];
             storage.transaction(|| {
-                set_channels(platform, storage, now, &tenant_id, &channels, None)?;
+                set_channels(storage, now, &tenant_id, &channels, None)?;
                 let [channel] = &channels;
                 if open_channel(storage, &channel.id)?.is_some() {
                     insert(storage, now, &delivery_id, &channel.id, &notification)?;
@@ -861,7 +829,7 @@ fn states(storage: &ObjectStorage) -> Result<Vec<ChannelState>, Error> {
         Ok(ChannelState {
             id: row.get("id")?,
             disabled_reason: row.get("disabled_reason")?,
-            disabled_at: row.get::<Option<i64>>("disabled_at")?.map(Timestamp::from_millis),
+            disabled_at: instant(row, "disabled_at")?,
         })
     };
     rows.iter().map(state).collect()
@@ -870,8 +838,8 @@ fn states(storage: &ObjectStorage) -> Result<Vec<ChannelState>, Error> {
 /// By channel.
 pub fn figures(storage: &ObjectStorage) -> Result<BTreeMap<String, ChannelFigures>, Error> {
     let rows = storage.query(
-        "SELECT c.id, c.delivered, c.failed_attempts, count(d.seq) AS waiting,
-             min(d.created_at) AS oldest
+        "SELECT c.id, c.delivered, c.failed_attempts, c.last_delivered_at, c.last_failed_at,
+             c.disabled_at, count(d.seq) AS waiting, min(d.created_at) AS oldest
          FROM outbox_channels c
          LEFT JOIN outbox_deliveries d ON d.channel_id = c.id AND d.state = 'waiting'
          WHERE c.removed_at IS NULL GROUP BY c.id",
@@ -882,11 +850,18 @@ pub fn figures(storage: &ObjectStorage) -> Result<BTreeMap<String, ChannelFigure
             delivered: row.get("delivered")?,
             failed_attempts: row.get("failed_attempts")?,
             waiting: row.get("waiting")?,
-            oldest_waiting_at: row.get::<Option<i64>>("oldest")?.map(Timestamp::from_millis),
+            oldest_waiting_at: instant(row, "oldest")?,
+            last_delivered_at: instant(row, "last_delivered_at")?,
+            last_failed_at: instant(row, "last_failed_at")?,
+            disabled_at: instant(row, "disabled_at")?,
         };
         Ok((row.get("id")?, figures))
     };
     rows.iter().map(figures).collect()
+}
+
+fn instant(row: &Row, column: &str) -> Result<Option<Timestamp>, Error> {
+    Ok(row.get::<Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
 /// Each row with its attempts, so that reading a page is one statement.

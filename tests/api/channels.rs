@@ -9,8 +9,8 @@ use devskyy_orchestration::domain::delivery::{
 };
 use devskyy_orchestration::domain::incident::{Notification, NotificationKind, Severity};
 use devskyy_orchestration::domain::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
+use devskyy_orchestration::objects::incident;
 use devskyy_orchestration::objects::outbox::{self, Command};
-use devskyy_orchestration::objects::{incident, outbox::FAILING_RULE};
 use devskyy_orchestration::platform::fetch::OutboundRequest;
 use devskyy_orchestration::platform::native::{Fault, Script};
 use devskyy_orchestration::store::channels;
@@ -365,7 +365,9 @@ fn each_channel_gets_what_is_urgent_enough_for_it_and_the_end_of_what_it_knows()
     let expected = ["trigger", "acknowledge", "resolve"].map(|a| (json!(a), json!("inc_2")));
     assert_eq!(said, expected, "once each, though it was written down twice");
     assert!(events.iter().all(|event| event["routing_key"] == ROUTING_KEY));
-    assert_eq!(app.figures(&pager), ChannelFigures { delivered: 3, ..ChannelFigures::default() });
+    let figures = app.figures(&pager);
+    let all = ChannelFigures { last_delivered_at: figures.last_delivered_at, ..Default::default() };
+    assert_eq!(figures, ChannelFigures { delivered: 3, ..all });
 }
 
 #[test]
@@ -561,14 +563,17 @@ fn a_receiver_that_is_gone_is_disabled_and_the_others_are_told_once() {
     assert!(app.deliveries(&hook).iter().all(|delivery| delivery["state"] == "failed"));
     let failing = || -> Vec<Value> {
         let sent = app.sent_to(PAGERDUTY);
-        sent.iter().map(body).filter(|event| event["payload"]["class"] == FAILING_RULE).collect()
+        sent.iter()
+            .map(body)
+            .filter(|event| event["payload"]["class"] == "delivery_failing")
+            .collect()
     };
     assert_eq!(
         failing().len(),
         1,
         "one per channel and episode, however urgent a channel wants it"
     );
-    assert_eq!(failing()[0]["payload"]["severity"], "warning");
+    assert_eq!(failing()[0]["payload"]["severity"], "critical");
     app.enqueue(&trigger("ntf_3", "inc_3"));
     app.pass(MINUTE_MS);
     assert!(app.sent_to(HOOK).len() <= 2, "nothing is sent to it any more");
@@ -869,4 +874,44 @@ fn an_incident_is_told_to_the_channels_of_its_tenant() {
     assert_eq!(last["type"], "incident.resolved");
     assert_eq!(last["data"]["incident_id"], told[0]["data"]["incident_id"]);
     assert_eq!(app.figures(&id).delivered, 2);
+}
+
+#[test]
+fn a_channel_that_takes_nothing_is_one_incident_until_it_takes_something() {
+    let app = TestApp::seeded();
+    app.platform.outbound.script(HOOK, Script::Status(500, 1.0));
+    app.platform.outbound.script(SLACK, Script::Status(200, 1.0));
+    app.channel(webhook());
+    app.channel(slack());
+    app.enqueue(&trigger("ntf_1", "inc_1"));
+    let failing = || -> Vec<Value> {
+        let all = app.read(&api("/incidents"))["incidents"].as_array().unwrap().clone();
+        all.into_iter().filter(|incident| incident["rule"] == "delivery_failing").collect()
+    };
+    let minutes = |count: usize| {
+        (0..count).for_each(|_| {
+            app.pass(MINUTE_MS);
+            app.tick();
+        })
+    };
+    minutes(14);
+    assert_eq!(failing().len(), 0);
+    minutes(2);
+    assert_eq!(failing().len(), 1);
+    // Only the other one is told of it.
+    let told = |url: &str| {
+        app.sent_to(url)
+            .iter()
+            .filter(|r| body(r).to_string().contains("takes no notifications"))
+            .count()
+    };
+    assert_eq!((told(HOOK), told(SLACK)), (0, 1));
+    // Given up is not mended.
+    app.pass(4 * DAY_MS);
+    app.tick();
+    assert_eq!(failing()[0]["state"], "open");
+    app.platform.outbound.script(HOOK, Script::Status(200, 1.0));
+    app.enqueue(&trigger("ntf_2", "inc_2"));
+    minutes(1);
+    assert_eq!((failing().len(), &failing()[0]["state"]), (1, &json!("resolved")));
 }
