@@ -44,6 +44,8 @@ names! {
         LimitsWrite = "limits:write",
         IncidentsRead = "incidents:read",
         IncidentsWrite = "incidents:write",
+        BackupsRead = "backups:read",
+        BackupsWrite = "backups:write",
     }
 }
 
@@ -75,6 +77,7 @@ static GRANTS: &[(Role, &[Permission])] = &[
             DocsRead,
             IncidentsRead,
             IncidentsWrite,
+            BackupsRead,
         ],
     ),
     (
@@ -144,6 +147,7 @@ mod tests {
                 KeysWrite,
                 LimitsRead,
                 LimitsWrite,
+                BackupsWrite,
             ] {
                 assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
                 assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");

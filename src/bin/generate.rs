@@ -158,6 +158,13 @@ mod host {
         story.show("change_config", &[], Some(more))?;
         story.show("readiness", &[], None)?;
         story.show("info", &[], None)?;
+        let begun = story.show("create_backup", &[], None)?;
+        let set = text(&begun, "id");
+        story.back_up();
+        story.show("list_backups", &[], None)?;
+        story.show("get_backup", &[&set], None)?;
+        story.show("verify_backup", &[&set], None)?;
+        story.restore(&set)?;
         story.show("list_endpoints", &[], None)?;
         story.show("jwks", &[], None)?;
 
@@ -297,6 +304,26 @@ mod host {
                 self.world.scheduled("* * * * *", Timestamp::from_millis(clock.now_ms()));
                 clock.advance_ms(MINUTE_MS);
             }
+        }
+
+        /// The hourly job writes the set that was begun.
+        fn back_up(&mut self) {
+            let clock = &self.world.platform.clock;
+            self.world.scheduled("37 * * * *", Timestamp::from_millis(clock.now_ms()));
+        }
+
+        /// In another environment, which has nothing but the bucket.
+        fn restore(&mut self, set: &str) -> Result<(), String> {
+            let mut empty = Story::new()?;
+            let now = self.world.platform.clock.now_ms();
+            empty.world.platform.clock.set_ms(now);
+            let bucket = self.world.platform.bucket.contents();
+            empty.world.platform.bucket.set_contents(bucket);
+            let admin = json!({ "username": ADMIN_USERNAME, "password": ADMIN_PASSWORD });
+            empty.token = text(&empty.say("login", &[], Some(admin))?, "access_token");
+            while empty.show("restore_backup", &[set], None)?.get("drill") == Some(&Value::Null) {}
+            self.examples.extend(empty.examples);
+            Ok(())
         }
 
         /// Calls a route and keeps request and reply as its example.
@@ -573,6 +600,12 @@ mod host {
              VALUES ('ten_default', 'access_retired', 'Retired', 'Nobody', 99.9, 95, 0, 1, 0, 0)",
             "INSERT INTO partnership_names (tenant_id, name, partnership_id) \
              VALUES ('ten_default', 'access_retired', 'access_retired')",
+            "INSERT INTO backups (id, state, started_at, finished_at, rows_stored, bytes_stored, \
+             manifest, lease, lease_until) VALUES ('bak_00000000-0000-7000-8000-000000000000', \
+             'good', 0, 0, 0, 0, '{\"id\":\"bak_00000000-0000-7000-8000-000000000000\",\
+             \"format\":1,\"schema_version\":\"\",\"app_version\":\"\",\
+             \"started_at\":\"1970-01-01T00:00:00.000Z\",\
+             \"finished_at\":\"1970-01-01T00:00:00.000Z\",\"files\":[]}', '', 0)",
         ];
 
         const SLO: &[&str] = &[
@@ -596,6 +629,7 @@ mod host {
             "DELETE FROM partnerships WHERE id = 'access_new'",
         ];
         const NO_NEW_USER: &[&str] = &["DELETE FROM users WHERE username = 'access-new'"];
+        const NO_RUN: &[&str] = &["DELETE FROM backups WHERE state = 'running'"];
         /// Times in 1970 and 2100.
         const LIVE_KEY: &[&str] = &[
             "DELETE FROM api_keys WHERE id = 'key_access_target'",
@@ -681,6 +715,10 @@ mod host {
                 "create_key" => {
                     body(json!({ "name": "access-new", "permissions": ["metrics:read"] }))
                 }
+                // Without files, as SQL can put none into the bucket.
+                "create_backup" => Case { before: NO_RUN, ..Case::default() },
+                // Nothing is as empty as it would have to be.
+                "restore_backup" => Case { status: Some(409), ..Case::default() },
                 "get_key" | "revoke_key" => Case { before: LIVE_KEY, ..Case::default() },
                 "rotate_key" => Case { before: LIVE_KEY, ..body(json!({})) },
                 _ => Case::default(),
@@ -706,6 +744,9 @@ mod host {
                 Some("/api/v1/orchestration/rate-limits/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/users/") => vec!["usr_access_target"],
                 Some("/api/v1/auth/keys/") => vec!["key_access_target"],
+                Some("/api/v1/orchestration/backups/") => {
+                    vec!["bak_00000000-0000-7000-8000-000000000000"]
+                }
                 Some("/docs-assets/") => vec!["page.js"],
                 Some(_) => return Err(format!("{}: nothing is known to be there", route.path)),
             };
@@ -734,7 +775,7 @@ mod host {
             let for_keys = permission.is_none_or(|needed| FOR_API_KEYS.contains(&needed))
                 && route.access != Access::User;
             let open = public || matches!(route.access, Access::PublicHealth(_));
-            let of_first = route.path.contains('{') && !public;
+            let of_first = (route.path.contains('{') || route.path.contains("/backups")) && !public;
             expected.extend([
                 ("api_key", if_may(for_keys)),
                 ("api_key_without", if_may(for_keys && permission.is_none())),

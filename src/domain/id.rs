@@ -25,6 +25,8 @@ pub const INCIDENT_ID: &str = "^inc_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 /// What an id of maintenance looks like.
 pub const MAINTENANCE_ID: &str =
     "^mwn_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+/// What an id of a backup looks like.
+pub const BACKUP_ID: &str = "^bak_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 /// What [`check_slug`] takes, as a regular expression of the document.
 pub const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
@@ -44,6 +46,7 @@ pub enum IdKind {
     Notification,
     Channel,
     Maintenance,
+    Backup,
 }
 
 impl IdKind {
@@ -61,6 +64,7 @@ impl IdKind {
             Self::Notification => "ntf_",
             Self::Channel => "chn_",
             Self::Maintenance => "mwn_",
+            Self::Backup => "bak_",
         }
     }
 

@@ -3,7 +3,9 @@
 
 pub mod activity;
 pub mod api_keys;
+pub mod backups;
 pub mod decisions;
+pub mod dump;
 pub mod idempotency;
 pub mod job_runs;
 pub mod kv;
@@ -38,6 +40,7 @@ pub const TABLES: &[&str] = &[
     "settings",
     "idempotency_keys",
     "job_runs",
+    "backups",
 ];
 
 macro_rules! migration {
@@ -60,6 +63,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0009_idempotency.sql"),
     migration!("0010_slos.sql"),
     migration!("0011_maintenance.sql"),
+    migration!("0012_backups.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.
