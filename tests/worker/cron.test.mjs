@@ -74,9 +74,9 @@ test("every cron line of wrangler.toml runs a job, which leaves a row", async ()
   const time = began + MINUTE_MS;
   for (const cron of crons) await fire(cron, time);
   const runs = await rows("SELECT job, outcome, scheduled_at FROM job_runs ORDER BY job");
-  assert.deepEqual(runs, ["housekeeping", "tick"].map((job) => ({ job, outcome: "success", scheduled_at: time })));
-  const messages = (await told(began, 2)).map((line) => `${line["log.level"]}: ${line.message}`);
-  assert.deepEqual(messages, ["info: job tick", "info: job housekeeping"]);
+  assert.deepEqual(runs, ["backup", "housekeeping", "tick"].map((job) => ({ job, outcome: "success", scheduled_at: time })));
+  const messages = (await told(began, 3)).map((line) => `${line["log.level"]}: ${line.message}`);
+  assert.deepEqual(messages, ["info: job tick", "info: job housekeeping", "info: job backup"]);
 });
 
 test("a cron line without a job is logged and does nothing", async () => {
