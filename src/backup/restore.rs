@@ -31,6 +31,8 @@ struct Progress {
     /// Files of objects, then those of D1, that are done.
     loaded: usize,
     database_wiped: bool,
+    /// Not again: once woken, objects write.
+    counted: bool,
 }
 
 /// How far a restore has come.
@@ -107,6 +109,7 @@ pub async fn begin(platform: &Platform, set: &str) -> Result<Result<(), Refusal>
         wipe: wipe.into_iter().collect(),
         loaded: 0,
         database_wiped: false,
+        counted: false,
     };
     let state = backups::RESTORING;
     let text = text(&progress)?;
@@ -169,6 +172,9 @@ async fn work(
                 wipe_database(platform, &set.id, file).await?;
                 progress.database_wiped = true;
             }
+        } else if !progress.counted {
+            count(platform, manifest).await?;
+            progress.counted = true;
         } else {
             let drill = complete(platform, manifest, progress.started_at, lease).await?;
             return Ok(Some(far(&progress, Some(drill))));
@@ -244,13 +250,8 @@ async fn load(platform: &Platform, set: &str, file: &BackupFile) -> Result<(), E
     Ok(())
 }
 
-/// Counts every row against the manifest, and lets life begin.
-async fn complete(
-    platform: &Platform,
-    manifest: &Manifest,
-    started_at: Timestamp,
-    lease: &str,
-) -> Result<Drill, Error> {
+/// Counts every row against the manifest.
+async fn count(platform: &Platform, manifest: &Manifest) -> Result<(), Error> {
     let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (table, rows) in store::row_counts(&platform.database).await? {
         if table != backups::TABLE {
@@ -279,6 +280,17 @@ async fn complete(
             of(&found, &wanted)
         )));
     }
+    Ok(())
+}
+
+/// Lets life begin.
+async fn complete(
+    platform: &Platform,
+    manifest: &Manifest,
+    started_at: Timestamp,
+    lease: &str,
+) -> Result<Drill, Error> {
+    let objects: BTreeSet<_> = manifest.files.iter().filter_map(object_of).collect();
     for (binding, name) in &objects {
         transfer::call(platform, binding, name, Transfer::Wake).await?;
     }

@@ -161,6 +161,9 @@ fn same(left: &TestApp, right: &TestApp) {
     for side in [&mut left, &mut right] {
         // The jobs of the source go on while the other is filled; the line that tells of it.
         side.remove("DB job_runs");
+        // Woken, it looks at once at what is late, and tells the board; that the
+        // rows were the same before, the restore has counted itself.
+        side.retain(|table, _| !table.starts_with("INCIDENT/") && !table.ends_with(" incidents"));
         if let Some(lines) = side.get_mut("DB activity") {
             lines.retain(|line| !line.contains("backup."));
         }
