@@ -55,8 +55,8 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker setup-schema test-schema fuzz size audit deploy clean distclean
+.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
+	generate check-generated test-native test-tools test-worker setup-schema test-schema fuzz size audit restore drill deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -149,6 +149,9 @@ bench: build $(OHA) ## measure it under load
 bench-contract: build $(OHA) ## the contract's load (CONTRACT_SECONDS=300 for all of it)
 	OHA=$(OHA) node tests/load/contract.mjs
 
+bench-backup: build ## a backup and a restore of 1,000,000 observations and 100,000 decisions
+	node tests/load/backup.mjs
+
 ## ---- gates -------------------------------------------------------------------------------------
 
 test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker test-schema ## every gate and test, as CI runs it
@@ -207,6 +210,13 @@ audit: $(DENY) $(NPM_STAMP) ## ask the advisory databases about the dependencies
 	@CARGO_DENY=$(DENY) node tools/audit.mjs
 
 ## ---- deploy and clean up -----------------------------------------------------------------------
+
+restore: export FROM ?=
+restore: setup ## fill an empty environment from a backup (FROM=<id of a set, or a folder with its files>, BASE=<URL>)
+	@node tools/restore.mjs
+
+drill: build ## back up, destroy, restore and compare, on the real runtime; prints how long it took
+	node --test tests/worker/backup.test.mjs
 
 deploy: build ## set up what is missing on Cloudflare, then deploy
 	@node tools/deploy.mjs

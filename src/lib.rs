@@ -9,6 +9,7 @@
 //! - [`http`]: parse, one call into the domain or a store, render.
 //! - [`jobs`]: EVERY CRON JOB, one table.
 //! - [`auth`]: who is calling and what he may do.
+//! - [`backup`]: writing, checking and restoring sets of backups.
 //! - [`objects`]: EVERY DURABLE OBJECT: its commands and its brain.
 //! - [`store`]: SQL by table, over `platform::Database`.
 //! - [`config`]: variables of the Worker, parsed once.
@@ -17,6 +18,7 @@
 //! - [`platform`]: the outside world, one body for Cloudflare, one for the host.
 
 pub mod auth;
+pub mod backup;
 pub mod config;
 pub mod domain;
 pub mod entry;

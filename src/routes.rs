@@ -2,9 +2,10 @@
 //! OpenAPI document and `/docs/endpoints` all come from this table.
 
 use crate::auth::permission::Permission::{
-    ChannelsRead, ChannelsWrite, ConfigRead, ConfigWrite, DecisionsRead, DecisionsWrite, DocsRead,
-    IncidentsRead, IncidentsWrite, IngestWrite, KeysRead, KeysWrite, LimitsRead, LimitsWrite,
-    MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead, UsersRead, UsersWrite,
+    BackupsRead, BackupsWrite, ChannelsRead, ChannelsWrite, ConfigRead, ConfigWrite, DecisionsRead,
+    DecisionsWrite, DocsRead, IncidentsRead, IncidentsWrite, IngestWrite, KeysRead, KeysWrite,
+    LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead,
+    UsersRead, UsersWrite,
 };
 use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
@@ -12,9 +13,9 @@ use crate::http::app::{Endpoint, Handler};
 use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires, User};
 use crate::http::route::Route;
 use crate::http::{
-    activity, alert_policies, channels, config, decisions, docs, health, incidents, info, ingest,
-    keys, login, maintenance, metrics, openapi, partnerships, rate_limits, readiness, registry,
-    slos, status, users,
+    activity, alert_policies, backups, channels, config, decisions, docs, health, incidents, info,
+    ingest, keys, login, maintenance, metrics, openapi, partnerships, rate_limits, readiness,
+    registry, slos, status, users,
 };
 
 /// The table wants a plain function; handlers are `async`.
@@ -233,6 +234,24 @@ pub static ROUTES: &[Endpoint] = &[
         "Send what a delivery held again, under the same webhook-id", run!(channels::replay))
         .replies::<crate::domain::delivery::Delivery>(202)
         .once(),
+
+    // ---- backups ----
+    Route::get("list_backups", api!("/backups"), Requires(BackupsRead),
+        "Whole sets of backups, newest first", run!(backups::list))
+        .replies::<backups::BackupsOut>(200)
+        .paged(),
+    Route::post("create_backup", api!("/backups"), Requires(BackupsWrite),
+        "Write a set of backups now, beside the hourly ones", run!(backups::create))
+        .replies::<backups::BegunOut>(202),
+    Route::get("get_backup", api!("/backups/{id}"), Requires(BackupsRead),
+        "The manifest of a set: every file with its rows and SHA-256", run!(backups::show))
+        .replies::<crate::domain::backup::Manifest>(200),
+    Route::post("verify_backup", api!("/backups/{id}/verify"), Requires(BackupsWrite),
+        "Check every file of a set; call again, or wait, until finished_at is set", run!(backups::verify))
+        .replies::<backups::VerificationOut>(200),
+    Route::post("restore_backup", api!("/backups/{id}/restore"), Requires(BackupsWrite),
+        "Fill an empty environment from a set; call again until it is done", run!(backups::restore))
+        .replies::<backups::RestoreOut>(200),
 
     // ---- login, users and keys ----
     Route::post("login", "/api/v1/auth/login", Public,

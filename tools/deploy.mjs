@@ -10,6 +10,7 @@ import { CONFIG, Stop, checkAccount, done, failed, orStop, step, wrangler } from
 const WORKER = "devskyy-orchestration";
 const DATABASE = "devskyy";
 const NAMESPACE = "devskyy-orchestration-kv";
+const BUCKET = "devskyy-backups";
 // What wrangler.toml holds until the real ids are known.
 const NO_DATABASE_ID = "00000000-0000-0000-0000-000000000000";
 const NO_NAMESPACE_ID = "00000000000000000000000000000000";
@@ -18,6 +19,7 @@ await orStop(() => {
   checkAccount();
   createDatabase();
   createNamespace();
+  createBucket();
   step("Migrations");
   wrangler(["d1", "migrations", "apply", DATABASE, "--remote"], { show: true });
   const secrets = missingSecrets();
@@ -39,6 +41,14 @@ function createNamespace() {
   const find = () => JSON.parse(wrangler(["kv", "namespace", "list"]).stdout).find(({ title }) => title === NAMESPACE)?.id;
   const id = find() ?? (wrangler(["kv", "namespace", "create", NAMESPACE]), find());
   remember(NO_NAMESPACE_ID, id, "namespace");
+}
+
+/** A bucket is bound by its name, so there is no id to remember. */
+function createBucket() {
+  step("R2 bucket");
+  if (wrangler(["r2", "bucket", "info", BUCKET], { mayFail: true }).status === 0) return done(`${BUCKET} is there`);
+  wrangler(["r2", "bucket", "create", BUCKET]);
+  done(`${BUCKET} created`);
 }
 
 /** Written at once: should a later step fail, the next run goes on from here. */

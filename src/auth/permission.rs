@@ -46,6 +46,8 @@ names! {
         IncidentsWrite = "incidents:write",
         ChannelsRead = "channels:read",
         ChannelsWrite = "channels:write",
+        BackupsRead = "backups:read",
+        BackupsWrite = "backups:write",
     }
 }
 
@@ -79,6 +81,7 @@ static GRANTS: &[(Role, &[Permission])] = &[
             IncidentsWrite,
             ChannelsRead,
             ChannelsWrite,
+            BackupsRead,
         ],
     ),
     (
@@ -148,6 +151,7 @@ mod tests {
                 KeysWrite,
                 LimitsRead,
                 LimitsWrite,
+                BackupsWrite,
             ] {
                 assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
                 assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");

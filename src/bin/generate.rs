@@ -161,6 +161,13 @@ mod host {
         story.show("change_config", &[], Some(more))?;
         story.show("readiness", &[], None)?;
         story.show("info", &[], None)?;
+        let begun = story.show("create_backup", &[], None)?;
+        let set = text(&begun, "id");
+        story.back_up();
+        story.show("list_backups", &[], None)?;
+        story.show("get_backup", &[&set], None)?;
+        story.show("verify_backup", &[&set], None)?;
+        story.restore(&set)?;
         story.show("list_endpoints", &[], None)?;
         story.show("jwks", &[], None)?;
 
@@ -317,6 +324,26 @@ mod host {
         /// The receiver of a webhook is there.
         fn let_notifications_arrive(&mut self) {
             self.world.platform.outbound.script(NOTIFIED, Script::Status(204, 41.0));
+        }
+
+        /// The hourly job writes the set that was begun.
+        fn back_up(&mut self) {
+            let clock = &self.world.platform.clock;
+            self.world.scheduled("37 * * * *", Timestamp::from_millis(clock.now_ms()));
+        }
+
+        /// In another environment, which has nothing but the bucket.
+        fn restore(&mut self, set: &str) -> Result<(), String> {
+            let mut empty = Story::new()?;
+            let now = self.world.platform.clock.now_ms();
+            empty.world.platform.clock.set_ms(now);
+            let bucket = self.world.platform.bucket.contents();
+            empty.world.platform.bucket.set_contents(bucket);
+            let admin = json!({ "username": ADMIN_USERNAME, "password": ADMIN_PASSWORD });
+            empty.token = text(&empty.say("login", &[], Some(admin))?, "access_token");
+            while empty.show("restore_backup", &[set], None)?.get("drill") == Some(&Value::Null) {}
+            self.examples.extend(empty.examples);
+            Ok(())
         }
 
         /// Calls a route and keeps request and reply as its example.
@@ -599,6 +626,12 @@ mod host {
              revision, created_at, created_by, updated_at) VALUES ('ten_default', \
              'chn_access_target', 'slack', 'target', 'critical', 1, 'example.com', 'x', 1, 0, \
              'system', 0)",
+            "INSERT INTO backups (id, state, started_at, finished_at, rows_stored, bytes_stored, \
+             manifest, lease, lease_until) VALUES ('bak_00000000-0000-7000-8000-000000000000', \
+             'good', 0, 0, 0, 0, '{\"id\":\"bak_00000000-0000-7000-8000-000000000000\",\
+             \"format\":1,\"schema_version\":\"\",\"app_version\":\"\",\
+             \"started_at\":\"1970-01-01T00:00:00.000Z\",\
+             \"finished_at\":\"1970-01-01T00:00:00.000Z\",\"files\":[]}', '', 0)",
         ];
 
         const NO_NEW_CHANNEL: &[&str] = &["DELETE FROM channels WHERE name = 'access-new'"];
@@ -630,6 +663,7 @@ mod host {
             "DELETE FROM partnerships WHERE id = 'access_new'",
         ];
         const NO_NEW_USER: &[&str] = &["DELETE FROM users WHERE username = 'access-new'"];
+        const NO_RUN: &[&str] = &["DELETE FROM backups WHERE state = 'running'"];
         /// Times in 1970 and 2100.
         const LIVE_KEY: &[&str] = &[
             "DELETE FROM api_keys WHERE id = 'key_access_target'",
@@ -715,6 +749,10 @@ mod host {
                 "create_key" => {
                     body(json!({ "name": "access-new", "permissions": ["metrics:read"] }))
                 }
+                // Without files, as SQL can put none into the bucket.
+                "create_backup" => Case { before: NO_RUN, ..Case::default() },
+                // Nothing is as empty as it would have to be.
+                "restore_backup" => Case { status: Some(409), ..Case::default() },
                 "get_key" | "revoke_key" => Case { before: LIVE_KEY, ..Case::default() },
                 "create_channel" => Case {
                     before: NO_NEW_CHANNEL,
@@ -756,6 +794,9 @@ mod host {
                     _ => vec!["chn_access_target"],
                 },
                 Some("/api/v1/orchestration/deliveries/") => vec!["dlv_access_none"],
+                Some("/api/v1/orchestration/backups/") => {
+                    vec!["bak_00000000-0000-7000-8000-000000000000"]
+                }
                 Some("/docs-assets/") => vec!["page.js"],
                 Some(_) => return Err(format!("{}: nothing is known to be there", route.path)),
             };
@@ -784,7 +825,7 @@ mod host {
             let for_keys = permission.is_none_or(|needed| FOR_API_KEYS.contains(&needed))
                 && route.access != Access::User;
             let open = public || matches!(route.access, Access::PublicHealth(_));
-            let of_first = route.path.contains('{') && !public;
+            let of_first = (route.path.contains('{') || route.path.contains("/backups")) && !public;
             expected.extend([
                 ("api_key", if_may(for_keys)),
                 ("api_key_without", if_may(for_keys && permission.is_none())),

@@ -30,6 +30,8 @@ pub const CHANNEL_ID: &str = "^chn_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 
 /// What an id of a delivery looks like.
 pub const DELIVERY_ID: &str = "^dlv_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+/// What an id of a backup looks like.
+pub const BACKUP_ID: &str = "^bak_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 /// What [`check_slug`] takes, as a regular expression of the document.
 pub const SLUG: &str = "^[a-z][a-z0-9_]{1,63}$";
@@ -50,6 +52,7 @@ pub enum IdKind {
     Channel,
     Maintenance,
     Delivery,
+    Backup,
 }
 
 impl IdKind {
@@ -68,6 +71,7 @@ impl IdKind {
             Self::Channel => "chn_",
             Self::Maintenance => "mwn_",
             Self::Delivery => "dlv_",
+            Self::Backup => "bak_",
         }
     }
 

@@ -2,6 +2,7 @@
 //! the time, for randomness, for a database or for a status code.
 
 pub mod alert;
+pub mod backup;
 pub mod decision;
 pub mod deliverable;
 pub mod delivery;

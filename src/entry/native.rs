@@ -2,7 +2,7 @@
 //! `platform::native`. Tests and generators drive it.
 
 use crate::http::{App, Reply, Request};
-use crate::objects::{OBJECTS, Object};
+use crate::objects::{Host, OBJECTS};
 use crate::platform::native::ObjectBody;
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use crate::routes::ROUTES;
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-struct Body(Rc<Object>);
+struct Body(Rc<Host>);
 
 impl ObjectBody for Body {
     fn handle(self: Rc<Self>, command: String) -> LocalBoxFuture<'static, Result<String, Error>> {
@@ -68,7 +68,9 @@ impl ObjectBody for Body {
     }
 
     fn alarm(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        Box::pin(Rc::clone(&self.0).alarm())
+        let alarm = Rc::clone(&self.0).alarm();
+        // Nobody is told, as on the platform.
+        Box::pin(async move { drop(alarm.await) })
     }
 }
 
@@ -77,7 +79,7 @@ fn install_objects(platform: &Platform) {
     platform.objects.install(Rc::new(move |binding: &str, storage: ObjectStorage| {
         let kind = OBJECTS.iter().find(|kind| kind.binding == binding);
         let kind = kind.ok_or_else(|| Error::new(ErrorKind::Misuse, "unknown object binding"))?;
-        let object = Object::new(kind.class, world.clone(), storage)?;
-        Ok(Rc::new(Body(Rc::new(object))) as Rc<dyn ObjectBody>)
+        let host = Host::new(kind.class, world.clone(), storage);
+        Ok(Rc::new(Body(Rc::new(host))) as Rc<dyn ObjectBody>)
     }));
 }

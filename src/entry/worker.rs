@@ -11,7 +11,7 @@
 
 use crate::http::reply::Policy;
 use crate::http::{App, Body, MAX_BODY_BYTES, Reply, Request};
-use crate::objects::{Object, ObjectClass};
+use crate::objects::{Host, ObjectClass};
 use crate::platform::{self, Headers, ObjectStorage, Platform};
 use crate::routes::ROUTES;
 use ::http::{Method, StatusCode};
@@ -175,7 +175,7 @@ struct Shell {
     class: ObjectClass,
     state: State,
     env: Env,
-    object: OnceCell<Rc<Object>>,
+    object: OnceCell<Rc<Host>>,
 }
 
 impl Shell {
@@ -196,21 +196,20 @@ impl Shell {
     /// the brain handles its own failures; only one that cannot even be made
     /// is left to the runtime.
     async fn ring(&self) -> worker::Result<worker::Response> {
-        match self.object() {
-            Ok(object) => {
-                object.alarm().await;
-                worker::Response::empty()
-            }
-            Err(error) => Err(worker::Error::RustError(error.to_string())),
-        }
+        let rung = match self.object() {
+            Ok(object) => object.alarm().await,
+            Err(error) => Err(error),
+        };
+        rung.map_err(|error| worker::Error::RustError(error.to_string()))?;
+        worker::Response::empty()
     }
 
-    fn object(&self) -> Result<Rc<Object>, platform::Error> {
+    fn object(&self) -> Result<Rc<Host>, platform::Error> {
         if let Some(object) = self.object.get() {
             return Ok(Rc::clone(object));
         }
         let storage = ObjectStorage::new(&self.state)?;
-        let object = Object::new(self.class, Platform::new(self.env.clone()), storage)?;
+        let object = Host::new(self.class, Platform::new(self.env.clone()), storage);
         Ok(Rc::clone(self.object.get_or_init(|| Rc::new(object))))
     }
 }

@@ -19,6 +19,7 @@ mod strict;
 
 pub mod activity;
 pub mod alert_policies;
+pub mod backups;
 pub mod channels;
 pub mod config;
 pub mod decisions;

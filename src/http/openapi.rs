@@ -67,7 +67,7 @@ pub use generator::{Example, Examples, example_name, generate};
 mod generator {
     use crate::auth::permission::{Permission, Role};
     use crate::domain::id::{
-        CHANNEL_ID, DELIVERY_ID, INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID,
+        BACKUP_ID, CHANNEL_ID, DELIVERY_ID, INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID,
     };
     use crate::http::app::Endpoint;
     use crate::http::docs::FILES;
@@ -164,6 +164,7 @@ out.";
         ("Ingest", "What clients measured and sent."),
         ("Decisions", "Whether an investment is worth it, and why."),
         ("Notifications", "Where incidents are told, and what arrived there."),
+        ("Backups", "Sets of backups: the list, checks, and filling an empty environment."),
         ("System", "The service itself."),
         ("Login", "Tokens, and the caller's own account."),
         ("Users", "Who may log in, and in which role."),
@@ -185,6 +186,7 @@ out.";
         ("/decisions", "Decisions"),
         ("/channels", "Notifications"),
         ("/deliveries", "Notifications"),
+        ("/backups", "Backups"),
         ("/auth/users", "Users"),
         ("/auth/keys", "API keys"),
         ("/auth/", "Login"),
@@ -210,6 +212,7 @@ out.";
         ("/incidents/", "id", "Id of the incident.", INCIDENT_ID),
         ("/maintenance/", "window", "Id of the maintenance.", MAINTENANCE_ID),
         ("/slos/", "key", "Key of the objective.", SLUG),
+        ("/backups/", "id", "Id of the set.", BACKUP_ID),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
         ("/deliverables/", "key", "Key of the deliverable.", SLUG),
@@ -310,6 +313,9 @@ out.";
         ("list_activity", "list_activity", NEXT_PAGE),
         ("list_channels", "list_channels", NEXT_PAGE),
         ("list_deliveries", "list_deliveries", NEXT_PAGE_OF_CHANNEL),
+        ("list_backups", "list_backups", NEXT_PAGE),
+        ("list_backups", "get_backup", &[("id", "$response.body#/backups/0/id")]),
+        ("list_backups", "verify_backup", &[("id", "$response.body#/backups/0/id")]),
     ];
     /// By name, where in the request or the reply to find it.
     type Values = &'static [(&'static str, &'static str)];
@@ -663,14 +669,18 @@ out.";
             Access::User => vec![401, 403],
             Access::PublicHealth(_) | Access::Requires(_) => vec![401, 403],
         };
-        // A simulation names its partnership in the body.
-        if route.path.contains('{') || route.id == "simulate_alerts" {
+        // A simulation names its partnership in the body; a set of backups holds
+        // every tenant, of whom all but the first find nothing.
+        let by_name = route.id == "simulate_alerts" || route.path.contains("/backups");
+        if route.path.contains('{') || by_name {
             statuses.push(404);
         }
         // Two who change the same thing, or a name that is taken.
         let registers = matches!(
             route.access,
-            Access::Requires(Permission::PartnershipsWrite | Permission::UsersWrite)
+            Access::Requires(
+                Permission::PartnershipsWrite | Permission::UsersWrite | Permission::BackupsWrite
+            )
         );
         if registers || [Method::PUT, Method::PATCH].contains(&route.method) {
             statuses.push(409);

@@ -4,6 +4,7 @@ use super::app::Cx;
 use super::boards::Evaluated;
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::backup::last_drill;
 use crate::domain::incident::OpenIncident;
 use crate::domain::metrics;
 use crate::domain::partnership::Stored;
@@ -13,7 +14,7 @@ use crate::objects::incident;
 use crate::objects::partnership::{self, Command};
 use crate::objects::rate_limit::{self, ClientName};
 use crate::store::job_runs::{TICK, TICK_LATE_MS};
-use crate::store::{self, activity, job_runs};
+use crate::store::{self, activity, backups, job_runs};
 use ::http::StatusCode;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub struct StatusOut {
     /// What each check did and found.
     pub component_details: BTreeMap<String, String>,
     pub resource_usage: ResourceUsageOut,
+    pub backups: BackupsAgeOut,
     /// The latest lines of the activity log, newest first; null where D1 could
     /// not be read.
     pub recent_activity: Option<Vec<ActivityOut>>,
@@ -57,6 +59,16 @@ pub struct StatusOut {
     pub last_check: Timestamp,
     /// When the next tick is due.
     pub next_check: Timestamp,
+}
+
+/// Null where there is none yet, or it could not be read.
+#[derive(Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct BackupsAgeOut {
+    /// Seconds since the last good set was finished.
+    pub last_good_age_s: Option<i64>,
+    /// Seconds since a backup was last restored with every row counted.
+    pub last_drill_age_s: Option<i64>,
 }
 
 /// What can be measured from here; null where it cannot.
@@ -109,11 +121,13 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     );
     let caller = cx.caller()?;
     let client = ClientName { tenant_id: Some(tenant_id.to_owned()), id: caller.id().to_owned() };
-    let (lines, (control_at, reachable), counted, incidents) = futures::join!(
+    let (lines, (control_at, reachable), counted, incidents, backup, drill) = futures::join!(
         activity::recent(&platform.database, tenant_id, RECENT_LINES),
         control(&cx),
         rate_limit::look(platform, &client),
         incident::call(platform, tenant_id, &incident::Command::Ping),
+        backups::latest(&platform.database),
+        last_drill(platform),
     );
     let has_board = board.is_ok();
     let known = board.as_ref().map(|board| board.partnerships.as_slice()).unwrap_or_default();
@@ -160,7 +174,12 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
     let stored = |of: fn(&Stored) -> u64| {
         has_board.then(|| known.iter().map(|partnership| of(&partnership.summary.stored)).sum())
     };
+    let age_s = |at: Option<Timestamp>| at.map(|at| cx.now.since_ms(at) / SECOND_MS);
     let reply = Reply::ok(&StatusOut {
+        backups: BackupsAgeOut {
+            last_good_age_s: age_s(backup.ok().flatten().and_then(|set| set.finished_at)),
+            last_drill_age_s: age_s(drill.ok().flatten().map(|drill| drill.finished_at)),
+        },
         overall_status: components.overall(),
         resource_usage: ResourceUsageOut {
             d1_rows: rows.ok(),

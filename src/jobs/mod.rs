@@ -1,5 +1,6 @@
 //! EVERY CRON JOB: one table, one file a job.
 
+pub mod backup;
 pub mod housekeeping;
 pub mod tick;
 
@@ -7,6 +8,7 @@ use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::log::{self, Event, Level};
 use crate::platform::Platform;
+use crate::store::backups;
 use crate::store::job_runs::{self, JobRun};
 use futures::future::LocalBoxFuture;
 
@@ -44,6 +46,12 @@ pub static SCHEDULES: &[Schedule] = &[
         what: "every hour at minute 17: delete refresh tokens long past their end",
         run: |context| Box::pin(housekeeping::run(context)),
     },
+    Schedule {
+        job: backup::NAME,
+        cron: "37 * * * *",
+        what: "every hour at minute 37: write a set of backups",
+        run: |context| Box::pin(backup::run(context)),
+    },
 ];
 
 /// Runs the job of this cron line and records how it went. Never fails: there
@@ -54,6 +62,11 @@ pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
         log::warn(&platform.log, now(), DATASET, "no job for this cron line", cron);
         return;
     };
+    // What a job wrote would be lost, or mixed with what is being restored.
+    if backups::is_restoring(&platform.database).await.unwrap_or_default() {
+        log::warn(&platform.log, now(), DATASET, "no job runs during a restore", schedule.job);
+        return;
+    }
     let config = Config::from_vars(&platform.vars);
     let scheduled_at = Timestamp::from_millis(scheduled_at_ms);
     let started_at = now();

@@ -60,6 +60,7 @@ pub async fn run(context: JobContext<'_>) -> JobOutcome {
     for known in &all {
         tick_incidents(platform, known).await;
     }
+    super::backup::resume(platform).await;
     let failed = probes.iter().filter(|probes| probes.is_none()).count();
     let sent: u32 = probes.iter().flatten().sum();
     match (failed, failure) {

@@ -11,11 +11,14 @@ pub mod partnership;
 pub mod rate_limit;
 mod repeats;
 mod tallies;
+pub mod transfer;
 
 pub use repeats::Idempotency;
 
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
+use std::cell::RefCell;
 use std::rc::Rc;
+use transfer::{Message, Transfer};
 
 /// A class of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,88 @@ pub const OBJECTS: &[ObjectKind] = &[
         name_rule: "{tenant_id}",
     },
 ];
+
+impl ObjectClass {
+    /// Tables that only grow at their end, and may be large: a backup reads
+    /// them page by page, and the class deletes nothing of them while
+    /// [`transfer::is_held`].
+    fn growing(self) -> &'static [&'static str] {
+        match self {
+            Self::Partnership => &["observations"],
+            _ => &[],
+        }
+    }
+}
+
+/// What an object consists of: its storage, and its running code from the
+/// first command of its class on.
+pub struct Host {
+    class: ObjectClass,
+    platform: Platform,
+    storage: ObjectStorage,
+    object: RefCell<Option<Rc<Object>>>,
+}
+
+impl Host {
+    pub fn new(class: ObjectClass, platform: Platform, storage: ObjectStorage) -> Self {
+        Self { class, platform, storage, object: RefCell::new(None) }
+    }
+
+    /// Carries out one command, JSON in and JSON out.
+    pub async fn handle(self: Rc<Self>, command: String) -> Result<String, Error> {
+        if command.starts_with(transfer::PREFIX) {
+            let message: Message = read(&command)?;
+            return write(&self.transfer(message.transfer).await?);
+        }
+        self.object()?.handle(command).await
+    }
+
+    /// The alarm that the object set has rung.
+    pub async fn alarm(self: Rc<Self>) -> Result<(), Error> {
+        self.object()?.alarm().await;
+        Ok(())
+    }
+
+    fn object(&self) -> Result<Rc<Object>, Error> {
+        if let Some(object) = &*self.object.borrow() {
+            return Ok(Rc::clone(object));
+        }
+        let object = Object::new(self.class, self.platform.clone(), self.storage.clone())?;
+        Ok(Rc::clone(self.object.borrow_mut().insert(Rc::new(object))))
+    }
+
+    /// An object that is only asked is not made: its code, which makes the
+    /// tables, does not start for that.
+    async fn transfer(&self, transfer: Transfer) -> Result<transfer::Reply, Error> {
+        let (platform, storage) = (&self.platform, &self.storage);
+        match transfer {
+            Transfer::Count => transfer::count(storage),
+            Transfer::Export { set, of, name } => {
+                let growing = self.class.growing();
+                transfer::export(platform, storage, growing, (&set, &of, &name)).await
+            }
+            Transfer::Page { set, of, name, from } => {
+                transfer::page(platform, storage, (&set, &of, name), from).await
+            }
+            Transfer::Release => transfer::release(storage),
+            Transfer::Wipe => {
+                // What it remembers is of before.
+                *self.object.borrow_mut() = None;
+                transfer::wipe(storage)
+            }
+            Transfer::Load { set, file } => {
+                self.object()?;
+                let loaded = transfer::load(platform, storage, &set, &file).await;
+                *self.object.borrow_mut() = None;
+                loaded
+            }
+            Transfer::Wake => {
+                self.object()?.alarm().await;
+                Ok(transfer::Reply::Done)
+            }
+        }
+    }
+}
 
 /// The running code of one object.
 pub enum Object {

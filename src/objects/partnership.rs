@@ -8,6 +8,7 @@
 
 use super::repeats::{self, Idempotency, Taken};
 use super::tallies::{self, Tallies, stored_rollup};
+use super::transfer::is_held;
 use super::{board, incident, read, write};
 use crate::domain::alert::{
     self, AlertBook, AlertPolicy, DataEvidence, Evidence, KpiEvidence, Outage, SloEvidence,
@@ -776,9 +777,12 @@ impl PartnershipObject {
         })
     }
 
-    /// Lets go of what is past its retention.
+    /// Lets go of what is past its retention, unless it is being copied.
     fn prune(&self) -> Result<(), Error> {
         let now = self.now();
+        if is_held(&self.storage, now)? {
+            return Ok(());
+        }
         let raw_end: Value = now.plus_ms(-RAW_RETENTION_MS).millis().into();
         let old = self.number(
             "SELECT COUNT(*) AS number FROM

@@ -20,11 +20,19 @@ pub use cloudflare::*;
 pub mod native;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{
-    Assets, Clock, Database, Headers, KeyValue, Log, ObjectStorage, Objects, Outbound, Platform,
-    Random, Vars,
+    Assets, Bucket, Clock, Database, Headers, KeyValue, Log, ObjectStorage, Objects, Outbound,
+    Platform, Random, Vars,
 };
 
 pub use error::{Error, ErrorKind};
+
+/// One page of the names in a bucket.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub keys: Vec<String>,
+    /// For the page after this one; `None`: this is the last.
+    pub cursor: Option<String>,
+}
 
 /// A file served beside the Worker.
 pub struct Asset {

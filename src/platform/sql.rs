@@ -81,6 +81,11 @@ impl Row {
         Self { columns, values }
     }
 
+    /// Every column with its value, in the order of the statement.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.columns.iter().map(String::as_str).zip(&self.values)
+    }
+
     fn value(&self, column: &str) -> Result<&Value, Error> {
         self.columns
             .iter()

@@ -3,8 +3,10 @@
 
 pub mod activity;
 pub mod api_keys;
+pub mod backups;
 pub mod channels;
 pub mod decisions;
+pub mod dump;
 pub mod idempotency;
 pub mod job_runs;
 pub mod kv;
@@ -40,6 +42,7 @@ pub const TABLES: &[&str] = &[
     "idempotency_keys",
     "job_runs",
     "channels",
+    "backups",
 ];
 
 macro_rules! migration {
@@ -63,6 +66,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0010_slos.sql"),
     migration!("0011_maintenance.sql"),
     migration!("0012_channels.sql"),
+    migration!("0013_backups.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.

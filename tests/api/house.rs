@@ -89,6 +89,17 @@ fn objects_are_those_of_wrangler_toml() {
 }
 
 #[test]
+fn the_bucket_of_backups_is_bound() {
+    let wrangler = toml("wrangler.toml");
+    let bound: Vec<String> = tables_named(&wrangler, "r2_buckets")
+        .map(|keys| quoted(&keys["binding"])[0].clone())
+        .collect();
+    assert_eq!(bound, ["BACKUPS"]);
+    let source = read("src/platform/cloudflare/bucket.rs");
+    assert!(source.contains("const BINDING: &str = \"BACKUPS\";"));
+}
+
+#[test]
 fn schedules_are_those_of_wrangler_toml() {
     let wrangler = toml("wrangler.toml");
     let triggers = tables_named(&wrangler, "triggers").next().unwrap();
@@ -127,7 +138,8 @@ fn every_row_of_d1_belongs_to_a_tenant() {
         let rows = block_on(app.platform.database.query(query.bind(table))).unwrap();
         let has_tenant = rows[0].get::<u64>("n").unwrap() == 1;
         // A tenant is one; a cron job runs for all of them.
-        let exempt = ["tenants", "job_runs"].contains(&table);
+        // And a backup holds all of them.
+        let exempt = ["tenants", "job_runs", "backups"].contains(&table);
         assert_eq!(has_tenant, !exempt, "{table}");
     }
 }
@@ -460,9 +472,10 @@ fn imports_go_downwards_only() {
         ("log", &["domain", "platform"]),
         ("store", &["config", "domain", "log", "platform"]),
         ("objects", &["config", "domain", "log", "platform", "store"]),
+        ("backup", &["domain", "objects", "platform", "store"]),
         ("auth", &["config", "domain", "log", "objects", "platform", "store"]),
-        ("http", &["auth", "config", "domain", "log", "objects", "platform", "store"]),
-        ("jobs", &["auth", "config", "domain", "log", "objects", "platform", "store"]),
+        ("http", &["auth", "backup", "config", "domain", "log", "objects", "platform", "store"]),
+        ("jobs", &["auth", "backup", "config", "domain", "log", "objects", "platform", "store"]),
         ("routes", &["auth", "domain", "http"]),
         (
             "entry",

@@ -6,6 +6,7 @@
 mod canary;
 mod support;
 
+mod backups;
 mod bad_input;
 mod channels;
 mod docs;

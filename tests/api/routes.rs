@@ -630,6 +630,12 @@ fn access() -> Vec<Row> {
             404,
         )
         .body(json!({ "value": 1, "at": at })),
+        row("GET", "/backups", [200, 200, 403, 403, 403, 403], 401, 404),
+        row("POST", "/backups", [202, 403, 403, 403, 403, 403], 401, 404),
+        row("GET", "/backups/bak_target", [200, 200, 403, 403, 403, 403], 401, 404),
+        row("POST", "/backups/bak_target/verify", [200, 403, 403, 403, 403, 403], 401, 404),
+        // Not in the bucket.
+        row("POST", "/backups/bak_target/restore", [409, 403, 403, 403, 403, 403], 401, 404),
         // No user of this id in the other tenant, so he is nobody there.
         row("GET", "/api/v1/auth/me", [200; 6], 401, 401),
         row("POST", "/api/v1/auth/logout", [204; 6], 401, 204)
@@ -658,6 +664,7 @@ fn world_of(role: Role) -> TestApp {
          VALUES ('usr_target', 'ten_default', 'target', 'x', 'admin', 'viewer', 0, 'system', 0)"
             .to_owned(),
     );
+    add_backup(&app);
     add_key(&app);
     add_maintenance(&app, "acme_search");
     app.add_channel();
@@ -671,6 +678,18 @@ fn add_maintenance(app: &TestApp, partnership: &str) {
          '{{\"weekly\":{{\"days\":[\"sunday\"],\"start\":\"02:30\",\"minutes\":1,\"time_zone\":\"UTC\"}}}}', \
          0, 'system')"
     ));
+}
+
+/// A whole set without a file.
+fn add_backup(app: &TestApp) {
+    app.run(
+        "INSERT INTO backups (id, state, started_at, finished_at, rows_stored, bytes_stored, \
+         manifest, lease, lease_until) VALUES ('bak_target', 'good', 0, 0, 0, 0, \
+         '{\"id\":\"bak_target\",\"format\":1,\"schema_version\":\"\",\"app_version\":\"\",\
+         \"started_at\":\"1970-01-01T00:00:00.000Z\",\
+         \"finished_at\":\"1970-01-01T00:00:00.000Z\",\"files\":[]}', '', 0)"
+            .to_owned(),
+    );
 }
 
 fn add_key(app: &TestApp) {
@@ -1001,6 +1020,7 @@ fn a_path_is_what_it_is_letter_by_letter() {
 fn concrete(path: &str) -> String {
     path.replace("keys/{id}", "keys/key_target")
         .replace("channels/{id}", "channels/chn_target")
+        .replace("backups/{id}", "backups/bak_target")
         .replace("{client}", "203.0.113.7")
         .replace("{type}", "cursor")
         .replace("slos/{key}", "slos/availability")
@@ -1017,6 +1037,7 @@ fn head_is_get_without_the_body() {
     app.add_own_user(Role::Admin);
     add_key(&app);
     app.add_channel();
+    add_backup(&app);
     app.platform.assets.put("/docs-assets/LICENSE", "text/plain", b"text");
     add_maintenance(&app, "cursor_technical");
     // Two ticks too late: an incident of the service.
@@ -2105,6 +2126,7 @@ fn production() -> TestApp {
     app.all_partners(Script::Status(401, 120.0));
     app.outside_reachable();
     app.tick();
+    app.world.scheduled("37 * * * *", app.now());
     app.run("UPDATE users SET password_source = 'self'".to_owned());
     app
 }
@@ -2394,6 +2416,7 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "incidents:write",
                 "channels:read",
                 "channels:write",
+                "backups:read",
             ],
         ),
         (

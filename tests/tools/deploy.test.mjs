@@ -33,6 +33,10 @@ const commands = {
     if (args[2] === "list") console.log(JSON.stringify(account.namespaces));
     else account.namespaces.push({ title: args[3], id: "0123456789abcdef0123456789abcdef" });
   },
+  "r2 bucket": () => {
+    if (args[2] === "create") account.buckets.push(args[3]);
+    else if (!account.buckets.includes(args[3])) { console.error("The specified bucket does not exist."); process.exit(1); }
+  },
   "d1 migrations": () => {},
   "secret list": () => {
     if (!account.secrets) { console.error('Worker "devskyy-orchestration" not found.'); process.exit(1); }
@@ -59,7 +63,7 @@ function setUp(account = {}, config = PLACEHOLDERS) {
   writeFileSync(at("wrangler"), FAKE_WRANGLER);
   chmodSync(at("wrangler"), 0o755);
   writeFileSync(at("wrangler.toml"), config);
-  const initial = { accounts: [{ id: "a", name: "A" }], databases: [], namespaces: [], calls: [], ...account };
+  const initial = { accounts: [{ id: "a", name: "A" }], databases: [], namespaces: [], buckets: [], calls: [], ...account };
   writeFileSync(at("account.json"), JSON.stringify(initial));
 
   return {
@@ -88,6 +92,8 @@ test("a new account gets a database, a namespace, secrets and the Worker, in tha
     "kv namespace list",
     "kv namespace create devskyy-orchestration-kv",
     "kv namespace list",
+    "r2 bucket info devskyy-backups",
+    "r2 bucket create devskyy-backups",
     "d1 migrations apply devskyy --remote",
     "secret list --format json",
     "deploy --secrets-file",
@@ -114,7 +120,7 @@ test("a second run only migrates and deploys, and shows no password", () => {
   world.change({ calls: [] });
   const run = world.deploy();
   assert.equal(run.status, 0, run.stderr);
-  assert.deepEqual(world.account().calls, ["whoami --json", "d1 migrations apply devskyy --remote", "secret list --format json", "deploy"]);
+  assert.deepEqual(world.account().calls, ["whoami --json", "r2 bucket info devskyy-backups", "d1 migrations apply devskyy --remote", "secret list --format json", "deploy"]);
   assert.deepEqual(world.account().secrets, before.secrets);
   assert.ok(!run.stdout.includes(before.secrets.BOOTSTRAP_ADMIN_PASSWORD));
 });
@@ -211,4 +217,5 @@ test("wrangler.toml still has the placeholders that the script looks for, or rea
   assert.match(toml, /^SIGNING_KEY_ACTIVE = "[12]"$/m);
   assert.match(toml, /^name = "devskyy-orchestration"$/m);
   assert.match(toml, /^database_name = "devskyy"$/m);
+  assert.match(toml, /^bucket_name = "devskyy-backups"$/m);
 });

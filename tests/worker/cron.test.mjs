@@ -6,6 +6,7 @@ import { ADMIN, API, caller, expect, forgetBoard, logIn, logLines, networkFailur
 
 const TICK = "* * * * *";
 const HOURLY = "17 * * * *";
+const BACKUP = "37 * * * *";
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -68,14 +69,14 @@ test("the first tick makes the tenant and its admin before anybody logs in, and 
 test("every cron line of wrangler.toml runs a job, which leaves a row", async () => {
   const toml = readFileSync(new URL("../../wrangler.toml", import.meta.url), "utf8");
   const crons = JSON.parse(/^crons = (\[.*\])$/m.exec(toml)[1]);
-  assert.deepEqual(crons, [TICK, HOURLY]);
+  assert.deepEqual(crons, [TICK, HOURLY, BACKUP]);
   const began = Date.now();
   const time = began + MINUTE_MS;
   for (const cron of crons) await fire(cron, time);
   const runs = await rows("SELECT job, outcome, scheduled_at FROM job_runs ORDER BY job");
-  assert.deepEqual(runs, ["housekeeping", "tick"].map((job) => ({ job, outcome: "success", scheduled_at: time })));
-  const messages = (await told(began, 2)).map((line) => `${line["log.level"]}: ${line.message}`);
-  assert.deepEqual(messages, ["info: job tick", "info: job housekeeping"]);
+  assert.deepEqual(runs, ["backup", "housekeeping", "tick"].map((job) => ({ job, outcome: "success", scheduled_at: time })));
+  const messages = (await told(began, 3)).map((line) => `${line["log.level"]}: ${line.message}`);
+  assert.deepEqual(messages, ["info: job tick", "info: job housekeeping", "info: job backup"]);
 });
 
 test("a cron line without a job is logged and does nothing", async () => {

@@ -43,6 +43,27 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub fn delete(this: &KvNamespace, key: &str) -> Result<Promise, JsValue>;
 
+    // R2
+
+    pub type R2Bucket;
+    #[wasm_bindgen(method, catch)]
+    pub fn put(
+        this: &R2Bucket,
+        key: &str,
+        value: &js_sys::Uint8Array,
+        options: &Object,
+    ) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    pub fn get(this: &R2Bucket, key: &str) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    pub fn list(this: &R2Bucket, options: &Object) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    pub fn delete(this: &R2Bucket, keys: &Array) -> Result<Promise, JsValue>;
+
+    pub type R2Body;
+    #[wasm_bindgen(method, catch, js_name = arrayBuffer)]
+    pub fn array_buffer(this: &R2Body) -> Result<Promise, JsValue>;
+
     // Durable Objects, from outside
 
     pub type ObjectNamespace;

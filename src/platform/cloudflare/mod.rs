@@ -8,6 +8,7 @@
 
 mod assets;
 mod bindings;
+mod bucket;
 mod database;
 mod js;
 mod kv;
@@ -15,6 +16,7 @@ mod objects;
 mod outbound;
 
 pub use assets::Assets;
+pub use bucket::Bucket;
 pub use database::Database;
 pub use js::{ReadBody, discard_body, read_body};
 pub use kv::KeyValue;
@@ -91,6 +93,7 @@ impl Headers {
 pub struct Platform {
     pub database: Database,
     pub kv: KeyValue,
+    pub bucket: Bucket,
     pub objects: Objects,
     pub outbound: Outbound,
     pub clock: Clock,
@@ -106,6 +109,7 @@ impl Platform {
         Self {
             database: Database::new(bindings.clone()),
             kv: KeyValue::new(bindings.clone()),
+            bucket: Bucket::new(bindings.clone()),
             objects: Objects::new(bindings.clone()),
             outbound: Outbound::new(),
             clock: Clock(()),

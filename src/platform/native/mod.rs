@@ -4,11 +4,13 @@
 //!
 //! Single-threaded, like an isolate.
 
+mod bucket;
 mod database;
 mod kv;
 mod objects;
 mod outbound;
 
+pub use bucket::Bucket;
 pub use database::Database;
 pub use kv::KeyValue;
 pub use objects::{ObjectBody, ObjectFactory, ObjectStorage, Objects};
@@ -160,6 +162,7 @@ impl Assets {
 pub struct Platform {
     pub database: Database,
     pub kv: KeyValue,
+    pub bucket: Bucket,
     pub objects: Objects,
     pub outbound: Outbound,
     pub clock: Clock,
@@ -178,6 +181,7 @@ impl Platform {
         Ok(Self {
             database: Database::new(schema, now_ms)?,
             kv: KeyValue::new(clock.clone()),
+            bucket: Bucket::default(),
             objects: Objects::default(),
             outbound: Outbound::default(),
             clock,
@@ -186,6 +190,13 @@ impl Platform {
             vars: Vars::default(),
             assets: Assets::default(),
         })
+    }
+
+    /// Faults that have not happened do not happen any more.
+    pub fn forget_faults(&self) {
+        self.database.forget_faults();
+        self.objects.forget_faults();
+        self.bucket.forget_faults();
     }
 
     /// Bytes of WebAssembly memory; the host has none.
