@@ -5,6 +5,9 @@ use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A set is begun every hour; so old the last good one must not be.
+pub const BACKUP_LATE_MS: i64 = 2 * HOUR_MS;
+
 pub const HOURLY: usize = 48;
 pub const DAILY: usize = 30;
 pub const MONTHLY: usize = 12;

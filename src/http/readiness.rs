@@ -8,13 +8,16 @@ use super::problem::Problem;
 use super::reply::{API_HEADERS, Reply};
 use super::status::{ComponentState, cron};
 use crate::auth::bootstrap;
+use crate::backup::last_drill;
+use crate::domain::backup::BACKUP_LATE_MS;
+use crate::domain::delivery::ChannelFigures;
 use crate::domain::readiness::{Check, CheckStatus, report};
-use crate::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
+use crate::domain::time::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::objects::board;
 use crate::objects::partnership::{self, Command};
 use crate::platform::Error;
 use crate::store;
-use crate::store::backups::{self, Backup};
+use crate::store::backups::{self, Backup, Drill};
 use crate::store::job_runs::{self, TICK};
 use crate::store::kv::{self_check, write_self_check};
 use crate::store::users::{self, BootstrapPassword};
@@ -25,6 +28,15 @@ use std::rc::Rc;
 type Finding = (CheckStatus, String, Option<String>);
 
 const VIEW: &str = "readiness";
+
+/// Some evaluations were missed: no page would come in time.
+const EVALUATION_LATE_MS: i64 = 5 * MINUTE_MS;
+
+/// What an on-call engineer is promised.
+const ALERT_LATE_MS: i64 = 5 * MINUTE_MS;
+
+/// A way back that nobody has walked for so long may be overgrown.
+const DRILL_LATE_MS: i64 = 90 * DAY_MS;
 
 /// Headers that every reply must carry.
 const SECURITY_HEADERS: &[&str] = &[
@@ -61,7 +73,7 @@ pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
         backups::latest(&platform.database),
     );
     let board = pong.and(board);
-    let objects = objects(&cx, tenant_id, &board).await;
+    let (objects, drill) = futures::join!(objects(&cx, tenant_id, &board), last_drill(platform));
     let mut reply = Reply::empty(StatusCode::OK);
     let findings = [
         ("signing_key", signing_key(app)),
@@ -70,7 +82,11 @@ pub async fn readiness(cx: Cx) -> Result<Reply, Problem> {
         ("kv_round_trip", kv),
         ("objects", objects),
         ("cron", cron_ran(tick, cx.now)),
+        ("slo_data", slo_data(&board, cx.now)),
+        ("channels", channels(&board)),
+        ("alert_latency", alert_latency(&board)),
         ("backup_age", backup_age(backup, cx.now)),
+        ("last_drill", drilled(drill, cx.now)),
         ("cors", cors(app)),
         ("security_headers", security_headers(&reply)),
         ("bootstrap_secret", bootstrap_secret(app, password)),
@@ -234,9 +250,6 @@ fn cors(app: &App) -> Finding {
     })
 }
 
-/// The promise is that at most the last hours are lost.
-const BACKUP_LATE_MS: i64 = 2 * HOUR_MS;
-
 fn backup_age(latest: Result<Option<Backup>, Error>, now: Timestamp) -> Finding {
     let todo = "see why the job of minute 37 does not finish: GET /backups, and the log";
     let finished_at = match latest {
@@ -250,6 +263,105 @@ fn backup_age(latest: Result<Option<Backup>, Error>, now: Timestamp) -> Finding 
     let age_ms = now.since_ms(finished_at);
     let message = format!("the last good set is {} minutes old", age_ms / MINUTE_MS);
     if age_ms < BACKUP_LATE_MS { pass(message) } else { fail(message, todo) }
+}
+
+fn drilled(drill: Result<Option<Drill>, Error>, now: Timestamp) -> Finding {
+    let todo = "restore the last set into a second environment bound to the same bucket (README, \
+                Backups); make drill does it on one machine";
+    let drill = match drill {
+        Err(error) => return not_run("the bucket", &error),
+        Ok(drill) => drill,
+    };
+    let Some(drill) = drill else {
+        let message = "no backup has been restored yet";
+        return (CheckStatus::NotRun, message.to_owned(), Some(todo.to_owned()));
+    };
+    let age_ms = now.since_ms(drill.finished_at);
+    let message =
+        format!("a set was restored {} days ago, at {}", age_ms / DAY_MS, drill.finished_at);
+    if age_ms < DRILL_LATE_MS { pass(message) } else { warning(message, todo) }
+}
+
+/// Whether the objectives are evaluated, which the tick does.
+fn slo_data(board: &Result<Rc<Board>, Error>, now: Timestamp) -> Finding {
+    let known = match board {
+        Ok(board) => &board.partnerships,
+        Err(error) => return not_run("the board", error),
+    };
+    let todo = "see why the tick does not come, or what the log says of alerts not evaluated";
+    let with_slos = known.iter().filter(|known| !known.summary.definition.slos.is_empty());
+    let mut late = Vec::new();
+    let mut count = 0;
+    for partnership in with_slos {
+        count += 1;
+        let evaluated_at = partnership.summary.assessment.evaluated_at;
+        if evaluated_at.is_none_or(|at| now.since_ms(at) > EVALUATION_LATE_MS) {
+            late.push(partnership.summary.definition.id.as_str());
+        }
+    }
+    match (count, late.is_empty()) {
+        (0, _) => warning("no partnership has an objective", "add one: POST …/slos"),
+        (_, true) => pass(format!("objectives of {count} partnerships evaluated within 5 minutes")),
+        (_, false) => fail(format!("not evaluated within 5 minutes: {}", late.join(", ")), todo),
+    }
+}
+
+/// Whether those who are to be told can be told, as far as it was tried.
+fn channels(board: &Result<Rc<Board>, Error>) -> Finding {
+    let digest = match board {
+        Ok(board) => board.incidents.as_ref(),
+        Err(error) => return not_run("the board", error),
+    };
+    let Some(digest) = digest else {
+        let message = "the object of incidents has not told of any channel yet";
+        return (CheckStatus::NotRun, message.to_owned(), Some("wait for a tick".to_owned()));
+    };
+    let of = |wanted: fn(&ChannelFigures) -> bool| -> Vec<&str> {
+        let found = digest.channels.iter().filter(|(_, figures)| wanted(figures));
+        found.map(|(id, _)| id.as_str()).collect()
+    };
+    let failing = of(|known| {
+        known.disabled_at.is_some()
+            || known.last_failed_at.is_some_and(|at| Some(at) > known.last_delivered_at)
+    });
+    let untried = of(|known| known.last_delivered_at.is_none() && known.last_failed_at.is_none());
+    let seen = format!("as of {}", digest.computed_at);
+    if digest.channels.is_empty() {
+        warning("there is no channel: nobody is told of incidents", "add one: POST /channels")
+    } else if !failing.is_empty() {
+        let todo = "GET /channels/{id}/deliveries says why; mend it, then POST /channels/{id}/test";
+        fail(format!("the last call failed, {seen}: {}", failing.join(", ")), todo)
+    } else if !untried.is_empty() {
+        let message = format!("never tried: {}", untried.join(", "));
+        (CheckStatus::NotRun, message, Some("POST /channels/{id}/test".to_owned()))
+    } else {
+        let count = digest.channels.len();
+        pass(format!("the last call of each of {count} channels arrived, {seen}"))
+    }
+}
+
+/// From the trouble to somebody who knows, at the last critical incident.
+fn alert_latency(board: &Result<Rc<Board>, Error>) -> Finding {
+    let page = match board {
+        Ok(board) => board.incidents.as_ref().and_then(|digest| digest.last_page.clone()),
+        Err(error) => return not_run("the board", error),
+    };
+    let Some(page) = page else {
+        let todo = "make one: a partnership of its own whose probe fails, and a channel; README, \
+                    Operations";
+        let message = "no channel was told of a critical incident yet";
+        return (CheckStatus::NotRun, message.to_owned(), Some(todo.to_owned()));
+    };
+    let took_ms = page.told_at.since_ms(page.began_at);
+    let message = format!(
+        "{} s from the first bad event of {} to a channel that knew, at {}",
+        took_ms / SECOND_MS,
+        page.incident_id,
+        page.told_at
+    );
+    let todo = "look at its timeline and at the deliveries: did the alert open late, or the \
+                channel take it late?";
+    if took_ms <= ALERT_LATE_MS { pass(message) } else { fail(message, todo) }
 }
 
 fn security_headers(own: &Reply) -> Finding {

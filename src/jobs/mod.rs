@@ -63,7 +63,7 @@ pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
         return;
     };
     // What a job wrote would be lost, or mixed with what is being restored.
-    if backups::is_restoring(&platform.database).await.unwrap_or_default() {
+    if backups::is_restoring(&platform.database, now()).await.unwrap_or_default() {
         log::warn(&platform.log, now(), DATASET, "no job runs during a restore", schedule.job);
         return;
     }

@@ -7,17 +7,19 @@
 
 use super::{DATASET, JobContext, JobOutcome};
 use crate::auth::bootstrap;
+use crate::domain::alert::{Family, OpenAlert, Severity};
+use crate::domain::backup::BACKUP_LATE_MS;
 use crate::domain::partnership::Definition;
 use crate::domain::time::Timestamp;
 use crate::log;
 use crate::objects::board::{self, VersionedLimits};
-use crate::objects::incident::{self, JournalLine};
+use crate::objects::incident::{self, JournalLine, ServiceFinding};
 use crate::objects::outbox;
 use crate::objects::partnership::{self, Command, Reply};
 use crate::platform::{Error, Platform};
 use crate::store::activity::{self, Entry, Status};
 use crate::store::tenants::DEFAULT_TENANT_ID;
-use crate::store::{channels, job_runs, registry, settings, tenants};
+use crate::store::{backups, channels, job_runs, registry, settings, tenants};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -155,7 +157,7 @@ async fn tick_incidents(platform: &Platform, known: &Known) {
         tenant_id: known.tenant_id.clone(),
         as_of: known.as_of.unwrap_or_default(),
         partnerships: known.as_of.map(|_| ids()),
-        service: Vec::new(),
+        service: service_findings(platform, known).await,
     };
     match incident::call(platform, &known.tenant_id, &command).await {
         Ok(incident::Reply::Journal(lines)) => {
@@ -166,6 +168,35 @@ async fn tick_incidents(platform: &Platform, known: &Known) {
         Ok(reply) => warn(platform, "tick of the incidents failed", &format!("{reply:?}")),
         Err(error) => warn(platform, "tick of the incidents failed", &error.to_string()),
     }
+}
+
+/// Alerts of the service that are seen in D1; what cannot be seen now stays as
+/// it was. Backups are of the whole deployment, so its own tenant is told.
+async fn service_findings(platform: &Platform, known: &Known) -> Vec<ServiceFinding> {
+    if known.tenant_id != DEFAULT_TENANT_ID || known.as_of.is_none() {
+        return Vec::new();
+    }
+    let now = Timestamp::from_millis(platform.clock.now_ms());
+    let latest = backups::latest(&platform.database).await;
+    let since = match latest {
+        Ok(Some(set)) => set.finished_at,
+        // Before the first one, as old as the deployment.
+        Ok(None) => tenants::created_at(&platform.database, DEFAULT_TENANT_ID).await.ok().flatten(),
+        Err(_) => None,
+    };
+    let Some(since) = since else { return Vec::new() };
+    let late_at = since.plus_ms(BACKUP_LATE_MS);
+    let alert = (late_at <= now).then(|| OpenAlert {
+        family: Family::BackupOld,
+        subject: String::new(),
+        severity: Severity::Warning,
+        title: "there is no backup of the last two hours".to_owned(),
+        detail: format!("the last good one, or the deployment itself, is of {since}"),
+        opened_at: now,
+        began_at: late_at,
+        flapping: false,
+    });
+    vec![ServiceFinding { family: Family::BackupOld, alert }]
 }
 
 /// However often a line is handed over, it is written once.

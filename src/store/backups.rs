@@ -3,7 +3,7 @@
 //! somebody who lost it changes nothing.
 
 use crate::domain::backup::Manifest;
-use crate::domain::time::{MINUTE_MS, Timestamp};
+use crate::domain::time::{DAY_MS, MINUTE_MS, Timestamp};
 use crate::platform::sql::{Row, Statement};
 use crate::platform::{Database, Error};
 use serde::{Deserialize, Serialize};
@@ -201,10 +201,17 @@ pub async fn known(database: &Database) -> Result<Vec<(String, String, Timestamp
         .collect()
 }
 
+/// A restore that nobody has gone on with for so long holds up nothing any
+/// more.
+const RESTORE_FORGOTTEN_MS: i64 = DAY_MS;
+
 /// Whether this environment is being filled from a backup.
-pub async fn is_restoring(database: &Database) -> Result<bool, Error> {
-    let query = Statement::new("SELECT id FROM backups WHERE state = 'restoring' LIMIT 1");
-    Ok(!database.query(query).await?.is_empty())
+pub async fn is_restoring(database: &Database, now: Timestamp) -> Result<bool, Error> {
+    let query = Statement::new(
+        "SELECT id FROM backups WHERE state = 'restoring' AND lease_until > ?1 LIMIT 1",
+    );
+    let since = now.plus_ms(-RESTORE_FORGOTTEN_MS).millis();
+    Ok(!database.query(query.bind(since)).await?.is_empty())
 }
 
 // ---- work on a set ----

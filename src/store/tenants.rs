@@ -54,3 +54,10 @@ pub fn create(
     )?);
     Ok(statements)
 }
+
+/// When the tenant was made; `None`: there is none of this id.
+pub async fn created_at(database: &Database, tenant_id: &str) -> Result<Option<Timestamp>, Error> {
+    let query = Statement::new("SELECT created_at FROM tenants WHERE id = ?1").bind(tenant_id);
+    let rows = database.query(query).await?;
+    rows.first().map(|row| row.get("created_at").map(Timestamp::from_millis)).transpose()
+}

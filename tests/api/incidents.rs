@@ -616,3 +616,64 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn somebody_knows_within_five_minutes_and_readiness_says_so() {
+    let app = well_for_an_hour();
+    let hook = "https://hooks.example.com/on-call";
+    app.platform.outbound.script(hook, Script::Status(204, 30.0));
+    let check = |name: &str| {
+        minutes(&app, 1);
+        let report = app.read(&api("/deployment/readiness"));
+        report["checks"][name].clone()
+    };
+    assert_eq!(check("channels")["status"], "warning", "nobody is told");
+    assert_eq!(check("alert_latency")["status"], "not_run");
+    assert_eq!(check("slo_data")["status"], "pass");
+    let channel = json!({ "kind": "webhook", "name": "On call", "url": hook });
+    let path = api("/channels");
+    app.post(&path).bearer(&app.admin()).json(channel).send().expect(201);
+    assert_eq!(check("channels")["status"], "not_run", "never tried");
+    cursor(&app, DOWN);
+    let began = app.now().plus_ms(MINUTE_MS);
+    for _ in 0..4 {
+        app.next_minute();
+        app.world.ring();
+    }
+    let told = app.platform.outbound.sent().into_iter().find(|call| call.url == hook).unwrap();
+    let body: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(body["type"], "incident.triggered");
+    let latency = check("alert_latency");
+    assert_eq!(latency["status"], "pass", "{latency}");
+    let said = latency["message"].as_str().unwrap();
+    let seconds: i64 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!((120..300).contains(&seconds), "{said}; it began at {began}");
+    assert_eq!(check("channels")["status"], "pass");
+    // A channel that refuses is told apart from one that was never tried.
+    app.platform.outbound.script(hook, Script::Status(500, 30.0));
+    cursor(&app, UP);
+    for _ in 0..40 {
+        app.next_minute();
+        app.world.ring();
+    }
+    assert_eq!(check("channels")["status"], "fail");
+    // Nobody evaluates any more.
+    app.platform.clock.advance_ms(6 * MINUTE_MS);
+    let report = app.read(&api("/deployment/readiness"));
+    assert_eq!(report["checks"]["slo_data"]["status"], "fail");
+}
+
+#[test]
+fn a_backup_that_is_too_old_is_a_ticket() {
+    let app = well_for_an_hour();
+    let rule = |app: &TestApp| of_rule(app, "backup_old").first().map(|i| i["state"].clone());
+    // The job of minute 37 ran; now it does not.
+    for _ in 0..125 {
+        app.platform.clock.advance_ms(MINUTE_MS);
+        app.tick();
+    }
+    assert_eq!(rule(&app), Some(json!("open")));
+    app.world.scheduled("37 * * * *", app.now());
+    minutes(&app, 2);
+    assert_eq!(rule(&app), Some(json!("resolved")));
+}

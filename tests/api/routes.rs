@@ -2126,8 +2126,26 @@ fn production() -> TestApp {
     app.all_partners(Script::Status(401, 120.0));
     app.outside_reachable();
     app.tick();
-    app.world.scheduled("37 * * * *", app.now());
     app.run("UPDATE users SET password_source = 'self'".to_owned());
+    // Somebody was told of an outage in time,
+    let hook = "https://hooks.example.com/on-call";
+    app.platform.outbound.script(hook, Script::Status(204, 30.0));
+    let channel = json!({ "kind": "webhook", "name": "On call", "url": hook });
+    app.post(&api("/channels")).bearer(&app.admin()).json(channel).send().expect(201);
+    app.platform.outbound.script(crate::support::CURSOR_PROBE, Script::Status(503, 80.0));
+    for _ in 0..3 {
+        app.next_minute();
+        app.world.ring();
+    }
+    app.next_minute();
+    // there is a backup, and one was restored.
+    app.world.scheduled("37 * * * *", app.now());
+    let mut bucket = app.platform.bucket.contents();
+    let drill = json!({
+        "backup_id": "bak_1", "finished_at": app.now().to_rfc3339(), "duration_ms": 1, "rows": 1,
+    });
+    bucket.insert("drills/last.json".to_owned(), drill.to_string().into_bytes());
+    app.platform.bucket.set_contents(bucket);
     app
 }
 

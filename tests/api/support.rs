@@ -105,6 +105,9 @@ impl TestApp {
     pub fn next_minute(&self) {
         self.platform.clock.advance_ms(MINUTE_MS);
         self.tick();
+        if self.now().millis() / MINUTE_MS % 60 == 37 {
+            self.world.scheduled("37 * * * *", self.now());
+        }
     }
 
     /// Every seeded probe answers like this.

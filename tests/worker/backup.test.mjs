@@ -81,6 +81,17 @@ test("what was backed up is restored: every table, every route", { timeout: 300_
   expect(await admin.post(`${AUTH}/users`, { username: "grace", password: "a password of hers", role: "system_admin" }), 201);
   const { api_key: key } = expect(await admin.post(`${AUTH}/keys`, { name: "scraper", permissions: ["metrics:read"] }), 201);
   expect(await admin.patch(`${API}/config`, { limits: { ingest: 700 } }), 200);
+  const slo = { key: "report", kind: "latency", target_percent: 99, threshold_ms: 150, period_days: 7 };
+  expect(await admin.post(`${API}/partnerships/acme/slos`, slo), 201);
+  const weekly = { days: ["sunday"], start: "02:30", minutes: 90, time_zone: "Europe/Berlin" };
+  expect(await admin.post(`${API}/partnerships/acme/maintenance`, { name: "Patch night", weekly }), 201);
+  await source.scheduled(TICK, minute + 60_000);
+  // One of a hundred failed, which burns ten times the budget.
+  const [incident] = expect(await admin.get(`${API}/incidents?partnership=acme`), 200).incidents;
+  expect(await admin.post(`${API}/incidents/${incident.id}/acknowledge`), 200);
+  // After the incident: what is to be told of it would go on being tried.
+  const secret = `whsec_${Buffer.alloc(32, 5).toString("base64")}`;
+  const { channel } = expect(await admin.post(`${API}/channels`, { kind: "webhook", name: "Desk", url: "https://hooks.example.com/in", secret }), 201);
   const [decision] = (await source.rows("SELECT id FROM users WHERE username = 'grace'")).map(({ id }) => id);
 
   // Back up.
@@ -102,7 +113,7 @@ test("what was backed up is restored: every table, every route", { timeout: 300_
 
   // The state that the set is of: what came later is not in it.
   const wanted = await tables(source);
-  const ids = { "/partnerships/{id}": "acme", "/metrics/{type}": "acme", "/auth/keys/{id}": key.id, "/rate-limits/{client}": decision, "/backups/{id}": set.id };
+  const ids = { "/partnerships/{id}": "acme", "/metrics/{type}": "acme", "/auth/keys/{id}": key.id, "/rate-limits/{client}": decision, "/backups/{id}": set.id, "/channels/{id}": channel.id, "/incidents/{id}": incident.id };
   const document = JSON.parse(readFileSync(new URL("../../src/http/openapi.json", import.meta.url), "utf8"));
   const paths = Object.entries(document.paths).filter(([path, methods]) => methods.get && !path.startsWith("/docs") && path !== "/openapi.json").map(([path]) => {
     const [, id] = Object.entries(ids).find(([start]) => path.includes(start)) ?? [];
@@ -110,7 +121,10 @@ test("what was backed up is restored: every table, every route", { timeout: 300_
   });
   const replies = async (worker, caller) => {
     const all = {};
-    for (const path of paths) all[path] = await caller.get(path);
+    for (const path of paths) {
+      all[path] = await caller.get(path);
+      assert.equal(all[path].status, 200, `${path}: ${all[path].text}`);
+    }
     return all;
   };
   const before = await replies(source, admin);
