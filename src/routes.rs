@@ -310,6 +310,12 @@ pub static ROUTES: &[Endpoint] = &[
         .replies::<keys::NewKeyOut>(201)
         .once(),
 
+    // ---- for scrapers ----
+    Route::get("scrape", "/metrics", Requires(MetricsRead),
+        "Metrics as Prometheus text, or as OpenMetrics where Accept prefers it", run!(metrics::scrape))
+        .media(&["text/plain", "application/openmetrics-text"])
+        .limit(LimitClass::Metrics),
+
     // ---- documents ----
     Route::get("jwks", "/.well-known/jwks.json", Public,
         "Public keys that verify access tokens (RFC 7517)", run!(login::jwks))

@@ -152,6 +152,8 @@ mod host {
         story.show("list_metrics", &[], None)?;
         story.show_text("list_metrics", "application/openmetrics-text")?;
         story.show_text("list_metrics", "text/plain")?;
+        story.show_text("scrape", "text/plain")?;
+        story.show_text("scrape", "application/openmetrics-text")?;
         story.show("get_metrics", &[cursor], None)?;
         story.show("list_partnerships", &[], None)?;
         story.show("get_partnership_status", &[cursor], None)?;

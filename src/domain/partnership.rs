@@ -3,6 +3,7 @@
 
 use super::alert::{Admission, AlertPolicy, OpenAlert};
 use super::deliverable::Deliverable;
+use super::histogram::Histogram;
 use super::kpi::Direction;
 use super::maintenance::MaintenanceWindow;
 use super::rollup::{Counts, Latency, WINDOW_MS};
@@ -144,6 +145,9 @@ pub struct Summary {
     /// First observation within the window.
     pub first_in_window: Option<Timestamp>,
     pub latency: Option<Latency>,
+    /// Latency of served calls since the partnership's object began to count.
+    #[serde(default)]
+    pub latency_ever: Histogram,
     /// The newest observations, newest first: at most two.
     pub newest: Vec<(Timestamp, Verdict)>,
     pub kpis: BTreeMap<String, KpiValue>,
@@ -182,6 +186,7 @@ impl Summary {
             covered_minutes: 0,
             first_in_window: None,
             latency: None,
+            latency_ever: Histogram::default(),
             newest: Vec::new(),
             kpis: BTreeMap::new(),
             status_page: StatusPageReading::not_run(),

@@ -8,7 +8,7 @@ use crate::domain::rate_limit::Limits;
 use crate::domain::score::{self, Score};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
-use crate::objects::board::{self, Revocation};
+use crate::objects::board::{self, JobFigures, Revocation};
 use crate::platform::{Error, Platform};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -35,6 +35,8 @@ pub struct Board {
     pub counters: BTreeMap<String, u64>,
     /// `None`: nobody has told of any yet.
     pub incidents: Option<IncidentDigest>,
+    /// By name of the job; the default tenant's board alone knows.
+    pub jobs: BTreeMap<String, JobFigures>,
     /// Bodies made from this board, by the name of the view.
     rendered: RefCell<HashMap<&'static str, Bytes>>,
     /// Somebody is fetching the next one.
@@ -72,6 +74,7 @@ impl Board {
             limits: snapshot.limits,
             counters: snapshot.counters,
             incidents: snapshot.incidents,
+            jobs: snapshot.jobs,
             rendered: RefCell::default(),
             refreshing: Cell::new(false),
         }

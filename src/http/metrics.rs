@@ -6,12 +6,12 @@ use super::boards::{Board, Evaluated};
 use super::partnerships::unknown_partnership;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::domain::exposition::{Format, Sample, write};
+use super::samples;
+use crate::domain::exposition::{Format, write};
 use crate::domain::metrics::{self, MetricDetail};
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
-use crate::objects::board::UNENFORCED;
 use ::http::StatusCode;
+use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -46,12 +46,31 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
             });
             Reply::bytes(StatusCode::OK, JSON_MEDIA, body)
         }
-        Some(format) => {
-            let body = board.rendered(format.media_type(), || expose(&board, format).into_bytes());
-            Reply::bytes(StatusCode::OK, format.media_type(), body)
-        }
+        Some(format) => text(&cx, caller.tenant_id(), &board, format).await,
     };
     Ok(reply)
+}
+
+/// The same as text, for scrapers that know nothing but `/metrics`: they get
+/// Prometheus text unless they would rather have OpenMetrics.
+pub async fn scrape(cx: Cx) -> Result<Reply, Problem> {
+    let caller = cx.caller()?;
+    let board = cx.app.boards.snapshot(&cx.app.platform, caller.tenant_id(), cx.now).await?;
+    let preferred = cx.request.headers.get("accept").as_deref().and_then(preferred_text);
+    let format = preferred.unwrap_or(Format::Prometheus);
+    Ok(text(&cx, caller.tenant_id(), &board, format).await)
+}
+
+async fn text(cx: &Cx, tenant_id: &str, board: &Board, format: Format) -> Reply {
+    let media = format.media_type();
+    let body = match board.kept(media) {
+        Some(body) => body,
+        None => {
+            let samples = samples::all(&cx.app.platform, tenant_id, board).await;
+            board.keep(media, Bytes::from(write(&samples, format)))
+        }
+    };
+    Reply::bytes(StatusCode::OK, media, body)
 }
 
 pub async fn one(cx: Cx) -> Result<Reply, Problem> {
@@ -98,72 +117,6 @@ fn preferred_text(accept: &str) -> Option<Format> {
         }
     }
     best.and_then(|(_, _, format)| format)
-}
-
-/// A value in its base unit. Values have four decimals; dividing them as whole
-/// numbers keeps `0.4157778` from becoming `0.41577780000000003`.
-fn base(value: f64, units: f64) -> f64 {
-    (value * 10_000.0).round() / (10_000.0 * units)
-}
-
-fn expose(board: &Board, format: Format) -> String {
-    let mut samples = Vec::new();
-    if let Some(passed) = board.counters.get(UNENFORCED) {
-        samples.push(Sample {
-            family: "devskyy_rate_limit_unenforced_requests",
-            labels: Vec::new(),
-            value: *passed as f64,
-        });
-    }
-    for known in &board.partnerships {
-        let id = known.summary.definition.id.as_str();
-        let mut gauge = |family: &'static str, labels: Vec<(&'static str, String)>, value: f64| {
-            let mut all = vec![("partnership", id.to_owned())];
-            all.extend(labels);
-            samples.push(Sample { family, labels: all, value });
-        };
-        if let Some(score) = known.score.score {
-            gauge("devskyy_partnership_score", vec![], score);
-        }
-        gauge("devskyy_partnership_coverage_ratio", vec![], known.score.coverage);
-        for verdict in Verdict::ALL {
-            let on = f64::from(u8::from(verdict == known.verdict));
-            let labels = vec![("verdict", verdict.name().to_owned())];
-            gauge("devskyy_partnership_verdict", labels, on);
-        }
-        for verdict in Verdict::ALL {
-            let labels = vec![("verdict", verdict.name().to_owned())];
-            let count = known.summary.counts.of(verdict) as f64;
-            gauge("devskyy_partnership_observations_24h", labels, count);
-        }
-        let total = known.summary.stored.observations_total as f64;
-        gauge("devskyy_partnership_observations", vec![], total);
-        if let Some((at, _)) = known.summary.newest.first() {
-            let seconds = at.millis() as f64 / 1_000.0;
-            gauge("devskyy_partnership_last_observation_timestamp_seconds", vec![], seconds);
-        }
-        for (name, detail) in metrics::all(&known.summary, board.fetched_at) {
-            let Some(value) = detail.value else { continue };
-            let quantile = |q: &str| vec![("quantile", q.to_owned())];
-            let latency = "devskyy_partnership_response_time_seconds";
-            match name.as_str() {
-                "uptime" => gauge("devskyy_partnership_uptime_ratio", vec![], base(value, 100.0)),
-                "success_rate" => {
-                    gauge("devskyy_partnership_success_ratio", vec![], base(value, 100.0))
-                }
-                "response_time" => gauge(latency, quantile("0.5"), base(value, 1_000.0)),
-                "response_time_p95" => gauge(latency, quantile("0.95"), base(value, 1_000.0)),
-                "response_time_p99" => gauge(latency, quantile("0.99"), base(value, 1_000.0)),
-                // The rest of what is observed follows from the above.
-                "error_rate" | "requests_per_minute" => {}
-                kpi => {
-                    let labels = vec![("kpi", kpi.to_owned()), ("unit", detail.unit.clone())];
-                    gauge("devskyy_partnership_kpi_value", labels, value);
-                }
-            }
-        }
-    }
-    write(&samples, format)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod pages;
 pub mod problem;
 pub mod reply;
 pub mod route;
+pub mod samples;
 mod strict;
 
 pub mod activity;

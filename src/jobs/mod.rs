@@ -7,9 +7,11 @@ pub mod tick;
 use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::log::{self, Event, Level};
+use crate::objects::board;
 use crate::platform::Platform;
 use crate::store::backups;
 use crate::store::job_runs::{self, JobRun};
+use crate::store::tenants::DEFAULT_TENANT_ID;
 use futures::future::LocalBoxFuture;
 
 const DATASET: &str = "devskyy.job";
@@ -92,6 +94,10 @@ pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
         succeeded,
         detail,
     };
+    let told = board::job_ran(platform, DEFAULT_TENANT_ID, &run.job, started_at, succeeded).await;
+    if let Err(error) = told {
+        log::warn(&platform.log, now(), DATASET, "job run not counted", &error.to_string());
+    }
     if let Err(error) = job_runs::record(&platform.database, &run).await {
         log::warn(&platform.log, now(), DATASET, "job run not recorded", &error.to_string());
     }

@@ -6,6 +6,7 @@ use crate::domain::digest::IncidentDigest;
 use crate::domain::partnership::Summary;
 use crate::domain::rate_limit::Limits;
 use crate::domain::time::{MINUTE_MS, Timestamp};
+use crate::platform::sql::Row;
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -48,6 +49,8 @@ pub enum Command {
     PublishIncidents(Box<IncidentDigest>),
     /// Something happened `by` times that is worth a counter.
     Count { name: String, by: u64 },
+    /// A cron job has ended.
+    JobRan { job: String, started_at: Timestamp, succeeded: bool },
     /// Access tokens of this user issued before the instant are withdrawn.
     RevokeTokens { user_id: String, issued_before: Timestamp, now: Timestamp },
     /// Everything on the board.
@@ -73,6 +76,21 @@ pub struct Snapshot {
     /// `None` until somebody has told.
     #[serde(default)]
     pub incidents: Option<IncidentDigest>,
+    /// By name of the job. Only the default tenant's board is told.
+    #[serde(default)]
+    pub jobs: BTreeMap<String, JobFigures>,
+}
+
+/// How a cron job went since the board was first told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobFigures {
+    /// Start of the last run, however it went.
+    pub last_run_at: Timestamp,
+    /// Start of the last run that did what it should.
+    pub last_success_at: Option<Timestamp>,
+    /// Runs since ever.
+    pub succeeded: u64,
+    pub failed: u64,
 }
 
 /// Limits as of a version of the tenant's settings.
@@ -127,6 +145,13 @@ impl BoardObject {
                  name TEXT NOT NULL PRIMARY KEY,
                  value INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS jobs (
+                 job TEXT NOT NULL PRIMARY KEY,
+                 last_run_at INTEGER NOT NULL,
+                 last_success_at INTEGER,
+                 succeeded INTEGER NOT NULL,
+                 failed INTEGER NOT NULL
+             ) STRICT, WITHOUT ROWID",
         ] {
             storage.query(sql, &[])?;
         }
@@ -151,6 +176,9 @@ impl BoardObject {
             }
             Command::PublishIncidents(digest) => self.publish_incidents(&digest)?,
             Command::Count { name, by } => self.count(&name, by)?,
+            Command::JobRan { job, started_at, succeeded } => {
+                self.job_ran(&job, started_at, succeeded)?;
+            }
             Command::RevokeTokens { user_id, issued_before, now } => {
                 self.revoke(&user_id, issued_before, now)?;
             }
@@ -235,6 +263,45 @@ impl BoardObject {
         Ok(())
     }
 
+    /// Runs may end in another order than they began.
+    fn job_ran(&self, job: &str, started_at: Timestamp, succeeded: bool) -> Result<(), Error> {
+        let success_at = succeeded.then_some(started_at.millis());
+        self.storage.query(
+            "INSERT INTO jobs (job, last_run_at, last_success_at, succeeded, failed)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (job) DO UPDATE SET
+                 last_run_at = max(last_run_at, excluded.last_run_at),
+                 last_success_at = coalesce(
+                     max(last_success_at, excluded.last_success_at),
+                     last_success_at, excluded.last_success_at),
+                 succeeded = succeeded + excluded.succeeded,
+                 failed = failed + excluded.failed",
+            &[
+                job.into(),
+                started_at.millis().into(),
+                success_at.into(),
+                u64::from(succeeded).into(),
+                u64::from(!succeeded).into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn jobs(&self) -> Result<BTreeMap<String, JobFigures>, Error> {
+        let rows = self.storage.query("SELECT * FROM jobs", &[])?;
+        let figures = |row: &Row| {
+            let last_success_at: Option<i64> = row.get("last_success_at")?;
+            let figures = JobFigures {
+                last_run_at: Timestamp::from_millis(row.get("last_run_at")?),
+                last_success_at: last_success_at.map(Timestamp::from_millis),
+                succeeded: row.get("succeeded")?,
+                failed: row.get("failed")?,
+            };
+            Ok((row.get("job")?, figures))
+        };
+        rows.iter().map(figures).collect()
+    }
+
     fn revoke(&self, user_id: &str, before: Timestamp, now: Timestamp) -> Result<(), Error> {
         self.storage.query(
             "DELETE FROM revocations WHERE issued_before < ?1",
@@ -258,6 +325,7 @@ impl BoardObject {
             limits: Option<Box<RawValue>>,
             counters: BTreeMap<String, u64>,
             incidents: Option<Box<RawValue>>,
+            jobs: BTreeMap<String, JobFigures>,
         }
         if let Some(text) = &*self.snapshot.borrow() {
             return Ok(text.clone());
@@ -284,7 +352,8 @@ impl BoardObject {
         let counters = counters.collect::<Result<_, Error>>()?;
         let rows = self.storage.query("SELECT digest FROM incidents", &[])?;
         let incidents = rows.first().map(|row| row.json("digest")).transpose()?;
-        let text = write(&Raw { summaries, revoked, limits, counters, incidents })?;
+        let jobs = self.jobs()?;
+        let text = write(&Raw { summaries, revoked, limits, counters, incidents, jobs })?;
         *self.snapshot.borrow_mut() = Some(text.clone());
         Ok(text)
     }
@@ -349,6 +418,17 @@ pub async fn set_limits(
 
 pub async fn count(platform: &Platform, tenant_id: &str, name: &str, by: u64) -> Result<(), Error> {
     let command = Command::Count { name: name.to_owned(), by };
+    call::<Done>(platform, tenant_id, &command).await.map(|_| ())
+}
+
+pub async fn job_ran(
+    platform: &Platform,
+    tenant_id: &str,
+    job: &str,
+    started_at: Timestamp,
+    succeeded: bool,
+) -> Result<(), Error> {
+    let command = Command::JobRan { job: job.to_owned(), started_at, succeeded };
     call::<Done>(platform, tenant_id, &command).await.map(|_| ())
 }
 

@@ -13,6 +13,7 @@ use super::{board, incident, read, write};
 use crate::domain::alert::{
     self, AlertBook, AlertPolicy, DataEvidence, Evidence, KpiEvidence, Outage, SloEvidence,
 };
+use crate::domain::histogram::Histogram;
 use crate::domain::observation::{Observation, Origin, RAW_RETENTION_MS};
 use crate::domain::partnership::{Assessment, Definition, KpiValue, Probe, Stored, Summary};
 use crate::domain::rollup::{Grain, Rollup, WINDOW_MS, window_plan};
@@ -283,6 +284,12 @@ impl PartnershipObject {
         for ((table, grain, start, origin), added) in buckets {
             self.add_to_rollup(table, grain, start, origin, added)?;
         }
+        let mut latency: Histogram = self.fact("latency_ever")?.unwrap_or_default();
+        rows.iter()
+            .filter(|row| row.verdict.is_served())
+            .filter_map(|row| row.latency_ms)
+            .for_each(|latency_ms| latency.add(latency_ms));
+        self.set_fact("latency_ever", &latency)?;
         let rows = rows.len() as u64;
         self.count("observations", |kept| kept.saturating_add(rows))?;
         self.count("observations_total", |total| total.saturating_add(rows))
@@ -727,6 +734,7 @@ impl PartnershipObject {
             covered_minutes,
             first_in_window: first.map(Timestamp::from_millis),
             latency: whole.latency(),
+            latency_ever: self.fact("latency_ever")?.unwrap_or_default(),
             newest: self.newest()?,
             kpis: self.kpis()?,
             status_page: self.fact("status_page")?.unwrap_or_else(StatusPageReading::not_run),

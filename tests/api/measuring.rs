@@ -1493,6 +1493,7 @@ fn summary_json() -> Value {
         "from_probes": 4, "from_clients": 2, "covered_minutes": 6,
         "first_in_window": "2026-01-31T11:00:00.000Z",
         "latency": { "n": 5, "p50": quantile, "p95": quantile, "p99": quantile },
+        "latency_ever": { "counts": [3, 1, 1, 0, 0, 0, 0, 0, 0, 0], "sum_ms": 217.5 },
         "newest": [["2026-01-31T12:00:00.000Z", "up"], ["2026-01-31T11:59:00.000Z", "down"]],
         "kpis": {
             "speed": { "value": 7.0, "at": "2026-01-31T12:00:00.000Z", "author": "usr_1", "n": 1 },
@@ -1570,6 +1571,12 @@ fn board_messages() -> Vec<(&'static str, Value)> {
         ("set_limits", json!({ "set_limits": { "version": 2, "limits": limits_json() } })),
         ("publish_incidents", json!({ "publish_incidents": digest_json() })),
         ("count", json!({ "count": { "name": "rate_limit_unenforced", "by": 3 } })),
+        (
+            "job_ran",
+            json!({ "job_ran": {
+                "job": "tick", "started_at": "2026-01-31T12:00:00.000Z", "succeeded": true,
+            } }),
+        ),
         (
             "revoke_tokens",
             json!({ "revoke_tokens": {
@@ -1694,13 +1701,17 @@ fn the_wire_form_of_every_reply_is_pinned() {
         "limits": limits_json(),
         "counters": { "rate_limit_unenforced": 3 },
         "incidents": digest_json(),
+        "jobs": { "tick": {
+            "last_run_at": "2026-01-31T12:00:00.000Z",
+            "last_success_at": "2026-01-31T11:59:00.000Z", "succeeded": 59, "failed": 1,
+        } },
     });
     let read: board::Snapshot = serde_json::from_value(snapshot.clone()).unwrap();
     assert_eq!(serde_json::to_value(read).unwrap(), snapshot);
     // As the version before wrote it.
     let earlier = r#"{"summaries":[],"revoked":[]}"#;
     let read: board::Snapshot = serde_json::from_str(earlier).unwrap();
-    assert!(read.limits.is_none() && read.counters.is_empty());
+    assert!(read.limits.is_none() && read.counters.is_empty() && read.jobs.is_empty());
 }
 
 /// Every message without one of its fields that may be missing.
@@ -1749,6 +1760,7 @@ fn messages_without_their_optional_fields_still_read() {
         "/assessment",
         "/assessment/alerts",
         "/counts_in_maintenance",
+        "/latency_ever",
     ] {
         let read = serde_json::from_value::<Summary>(without(summary_json(), place));
         assert!(read.is_ok(), "a summary without {place}: {:?}", read.err());

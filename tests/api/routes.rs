@@ -473,10 +473,16 @@ impl Row {
         self
     }
 
+    fn whole_path(&self) -> String {
+        match self.path.strip_prefix('/') {
+            Some(path) if path.starts_with('/') => path.to_owned(),
+            Some(path) if path.starts_with("api/") => self.path.to_owned(),
+            _ => api(self.path),
+        }
+    }
+
     fn request<'a>(&self, app: &'a TestApp) -> TestRequest<'a> {
-        let path =
-            if self.path.starts_with("/api") { self.path.to_owned() } else { api(self.path) };
-        let request = app.request(self.method, &path);
+        let request = app.request(self.method, &self.whole_path());
         match &self.body {
             Some(body) => request.json(body.clone()),
             None => request,
@@ -491,6 +497,8 @@ fn access() -> Vec<Row> {
     vec![
         row("GET", "/health", [200, 200, 200, 403, 403, 200], 200, 200),
         row("GET", "/metrics", [200, 200, 200, 403, 403, 200], 401, 200),
+        // At the origin, not under the API.
+        row("GET", "//metrics", [200, 200, 200, 403, 403, 200], 401, 200),
         row("GET", "/metrics/acme_search", [200, 200, 200, 403, 403, 200], 401, 404),
         row("POST", "/decisions", [200, 403, 200, 403, 403, 403], 401, 200)
             .body(json!({ "context": {} })),
@@ -903,8 +911,7 @@ fn the_generated_table_has_every_route_and_agrees_with_the_one_above() {
             _ => panic!("{method} {path} is no route"),
         };
     for row in access() {
-        let path = if row.path.starts_with("/api") { row.path.to_owned() } else { api(row.path) };
-        let id = route_of(row.method, &path);
+        let id = route_of(row.method, &row.whole_path());
         let generated = table.rows.iter().find(|known| known.id == id).unwrap();
         assert_eq!(route_of(&generated.method, &generated.path), id);
         for (role, expected) in ROLES.into_iter().zip(row.by_role) {
@@ -1524,7 +1531,7 @@ fn parse_exposition(text: &str, open_metrics: bool) -> BTreeMap<String, Family> 
         } else if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').unwrap();
             assert_eq!(helped.take().as_deref(), Some(name), "HELP comes right before TYPE");
-            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "summary", "histogram"].contains(&kind), "{line}");
             assert!(!(open_metrics && name.ends_with("_total")), "{line}");
             let family = Family { kind: kind.to_owned(), samples: Vec::new() };
             assert!(families.insert(name.to_owned(), family).is_none(), "{name} is declared twice");
@@ -1534,19 +1541,51 @@ fn parse_exposition(text: &str, open_metrics: bool) -> BTreeMap<String, Family> 
             let (name, labels, value) = parse_sample(line);
             let family = current.clone().unwrap_or_else(|| panic!("{line} before its family"));
             let known = families.get_mut(&family).unwrap();
-            let expected = match (known.kind.as_str(), open_metrics) {
-                ("counter", true) => format!("{family}_total"),
-                _ => family,
+            let expected: &[&str] = match (known.kind.as_str(), open_metrics) {
+                ("counter", true) => &["_total"],
+                ("histogram", _) => &["_bucket", "_sum", "_count"],
+                _ => &[""],
             };
-            assert_eq!(name, expected, "{line}");
+            let suffix = name.strip_prefix(&family).unwrap_or("of another family");
+            assert!(expected.contains(&suffix), "{line}");
+            let is_bucket = known.kind == "histogram" && suffix == "_bucket";
+            assert_eq!(labels.contains_key("le"), is_bucket, "{line}");
+            assert_eq!(labels.contains_key("quantile"), known.kind == "summary", "{line}");
             assert!(seen.insert((name.clone(), labels.clone())), "{line} comes twice");
             assert!(value.is_finite() && (known.kind != "counter" || value >= 0.0), "{line}");
             known.samples.push((name, labels, value));
         }
     }
     assert!(helped.is_none());
+    families.values().filter(|family| family.kind == "histogram").for_each(check_histogram);
     assert!(families.values().all(|family| !family.samples.is_empty()), "a family without samples");
     families
+}
+
+/// Of each set of labels: buckets that rise to the count, the sum and the count.
+fn check_histogram(family: &Family) {
+    let samples = &family.samples;
+    let set = |labels: &BTreeMap<String, String>| {
+        let mut labels = labels.clone();
+        labels.remove("le");
+        labels
+    };
+    let sets: BTreeSet<_> = samples.iter().map(|(_, labels, _)| set(labels)).collect();
+    for wanted in sets {
+        let of_set: Vec<_> = samples.iter().filter(|(_, l, _)| set(l) == wanted).collect();
+        let [buckets @ .., (sum_name, _, sum), (count_name, _, count)] = &of_set[..] else {
+            panic!("{wanted:?} is no histogram")
+        };
+        assert!(sum_name.ends_with("_sum") && count_name.ends_with("_count") && *sum >= 0.0);
+        let mut before = (f64::NEG_INFINITY, 0.0);
+        for (_, labels, value) in buckets {
+            let bound: f64 = labels["le"].parse().unwrap();
+            assert!(bound > before.0 && *value >= before.1, "{wanted:?} {bound}");
+            before = (bound, *value);
+        }
+        assert_eq!(before, (f64::INFINITY, *count), "{wanted:?}");
+        assert_eq!(buckets.last().unwrap().1["le"], "+Inf");
+    }
 }
 
 fn parse_sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
@@ -1555,7 +1594,11 @@ fn parse_sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
         bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
-    let (name, rest) = line.split_once('{').unwrap_or_else(|| panic!("{line}"));
+    let Some((name, rest)) = line.split_once('{') else {
+        let (name, value) = line.split_once(' ').unwrap_or_else(|| panic!("{line}"));
+        assert!(is_name(name), "{line}");
+        return (name.to_owned(), BTreeMap::new(), value.parse().unwrap());
+    };
     assert!(is_name(name), "{line}");
     let mut labels = BTreeMap::new();
     let mut chars = rest.chars();
@@ -1643,7 +1686,9 @@ fn the_text_formats_say_what_the_json_says() {
         let counter = if open_metrics { "observations" } else { "observations_total" };
         let counter = format!("devskyy_partnership_{counter}");
         for (name, family) in &families {
-            assert_eq!(family.kind == "counter", *name == counter, "{name} is a {}", family.kind);
+            if name.starts_with("devskyy_partnership_") {
+                assert_eq!(family.kind == "counter", *name == counter, "{name}");
+            }
         }
         let find = |family: &str, id: &str, label: Option<(&str, &str)>| -> Option<f64> {
             families.get(family)?.samples.iter().find_map(|(_, labels, value)| {
@@ -1714,12 +1759,7 @@ fn a_scrape_before_any_data_is_well_formed_and_holds_no_value() {
     for app in [TestApp::new(), bootstrapped()] {
         for (media, open_metrics) in [(OPEN_METRICS, true), (PROMETHEUS, false)] {
             let request = app.get(&api("/metrics")).bearer(&app.admin()).header("accept", media);
-            let text = request.send().text;
-            if text.is_empty() || text == "# EOF\n" {
-                assert!(app.count("SELECT COUNT(*) AS n FROM tenants") == 0, "{media}");
-                continue;
-            }
-            let families = parse_exposition(&text, open_metrics);
+            let families = parse_exposition(&request.send().text, open_metrics);
             let names: Vec<&str> = families.keys().map(String::as_str).collect();
             for absent in ["score", "uptime_ratio", "success_ratio", "response_time_seconds"] {
                 let name = format!("devskyy_partnership_{absent}");
@@ -1727,6 +1767,152 @@ fn a_scrape_before_any_data_is_well_formed_and_holds_no_value() {
             }
         }
     }
+}
+
+#[test]
+fn a_scraper_that_knows_nothing_but_the_path_gets_text() {
+    let app = TestApp::seeded();
+    let scraper =
+        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, media) in [
+        (None, PROMETHEUS),
+        (Some("*/*"), PROMETHEUS),
+        (Some("application/json"), PROMETHEUS),
+        (Some("text/plain;version=0.0.4;q=0.5,*/*;q=0.1"), PROMETHEUS),
+        (Some(scraper), OPEN_METRICS),
+    ] {
+        let mut request = app.get("/metrics").bearer(&app.token(Role::MetricsViewer));
+        let mut same = app.get(&api("/metrics")).bearer(&app.token(Role::MetricsViewer));
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        same = same.header("accept", media);
+        let (reply, same) = (request.send(), same.send());
+        assert_eq!(reply.headers["content-type"], media, "{accept:?}");
+        assert_eq!(reply.text, same.text, "{accept:?}");
+    }
+    // What Prometheus sends as `authorization.credentials`.
+    let key = json!({ "name": "scraper", "permissions": ["metrics:read"] });
+    let made = app.post("/api/v1/auth/keys").bearer(&app.admin()).json(key).send().expect(201);
+    app.get("/metrics").bearer(made["key"].as_str().unwrap()).send().expect(200);
+    assert_eq!(app.get("/metrics").send().problem(401), "unauthenticated");
+}
+
+/// The value of the one sample with these labels.
+fn sample(
+    families: &BTreeMap<String, Family>,
+    family: &str,
+    suffix: &str,
+    wanted: &[(&str, &str)],
+) -> Option<f64> {
+    let name = format!("{family}{suffix}");
+    let wanted: BTreeMap<String, String> =
+        wanted.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let samples = &families.get(family)?.samples;
+    samples.iter().find(|(known, labels, _)| *known == name && *labels == wanted).map(|s| s.2)
+}
+
+#[test]
+fn a_scrape_says_what_objectives_alerts_incidents_and_jobs_say() {
+    let app = with_acme();
+    let acme = ("partnership", "acme_search");
+    let rows: Vec<Value> = [("up", 10), ("up", 200), ("up", 30_000), ("down", 40), ("down", 40)]
+        .into_iter()
+        .chain([("down", 40), ("down", 40)])
+        .map(|(outcome, latency_ms)| {
+            json!({
+                "at": app.now(), "outcome": outcome, "latency_ms": latency_ms, "source": "gateway",
+            })
+        })
+        .collect();
+    let push = api("/partnerships/acme/observations");
+    app.post(&push).bearer(&app.admin()).json(json!(rows)).send().expect(202);
+    app.next_minute();
+    let slos = app.read(&api("/partnerships/acme/slos"));
+    let incidents = app.read(&api("/incidents"));
+    let slo = &slos["slos"][0]["status"];
+    let text = app.get("/metrics").bearer(&app.admin()).send().text;
+    let families = parse_exposition(&text, false);
+    let get = |family: &str, suffix: &str, labels: &[(&str, &str)]| {
+        sample(&families, family, suffix, labels)
+    };
+
+    let latency = "devskyy_partnership_latency_seconds";
+    let bucket = |le: &str| get(latency, "_bucket", &[acme, ("le", le)]);
+    let read = ["0.05", "0.1", "0.25", "20.0", "+Inf"].map(bucket);
+    // The probes of the two ticks were answered at once, and count too.
+    let probed = read[0].unwrap() - 1.0;
+    assert_eq!(read, [1.0, 1.0, 2.0, 2.0, 3.0].map(|count| Some(count + probed)));
+    assert_eq!(get(latency, "_count", &[acme]), Some(3.0 + probed));
+    assert!(get(latency, "_sum", &[acme]).is_some_and(|sum| (30.21..30.31).contains(&sum)));
+
+    let availability = [acme, ("slo", "availability")];
+    let [target, remaining, good, bad] =
+        ["target_percent", "budget_remaining", "good", "bad"].map(|field| slo[field].as_f64());
+    let ratio = get("devskyy_slo_target_ratio", "", &availability);
+    assert_eq!((target, ratio), (Some(99.9), Some(0.999)));
+    assert_eq!(get("devskyy_slo_budget_remaining_ratio", "", &availability), remaining);
+    for (outcome, expected) in [("good", good), ("bad", bad)] {
+        let labels = [acme, ("slo", "availability"), ("outcome", outcome)];
+        assert_eq!(get("devskyy_slo_period_events", "", &labels), expected);
+        assert!(expected > Some(0.0));
+    }
+    for window in ["5m", "30m", "1h", "2h", "6h", "1d", "3d"] {
+        let labels = [acme, ("slo", "availability"), ("window", window)];
+        assert_eq!(get("devskyy_slo_burn_rate", "", &labels), slo["burn"][window].as_f64());
+    }
+
+    let fast = [("rule", "slo_fast_burn"), ("severity", "critical")];
+    assert_eq!(get("devskyy_alert_open", "", &[acme, fast[0], fast[1]]), Some(1.0), "{text}");
+    let listed = incidents["incidents"].as_array().unwrap();
+    let listed = listed.iter().filter(|known| known["rule"] == "slo_fast_burn").count();
+    assert_eq!((listed, get("devskyy_incidents_open", "", &fast)), (1, Some(1.0)));
+    assert_eq!(get("devskyy_incidents_opened_total", "_total", &fast[..1]), None);
+    assert_eq!(get("devskyy_incidents_opened_total", "", &fast[..1]), Some(1.0));
+
+    assert_eq!(get("devskyy_partnership_maintenance", "", &[acme]), Some(0.0));
+    let now = app.now().millis() as f64 / 1_000.0;
+    assert_eq!(get("devskyy_partnership_evaluated_timestamp_seconds", "", &[acme]), Some(now));
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(get("devskyy_build_info", "", &version), Some(1.0));
+
+    let tick = ("job", "tick");
+    assert_eq!(get("devskyy_job_last_run_timestamp_seconds", "", &[tick]), Some(now));
+    assert_eq!(get("devskyy_job_last_success_timestamp_seconds", "", &[tick]), Some(now));
+    let runs = |outcome| get("devskyy_job_runs_total", "", &[tick, ("outcome", outcome)]);
+    assert_eq!(
+        (runs("success").is_some_and(|runs| runs >= 1.0), runs("failure")),
+        (true, Some(0.0))
+    );
+    assert_eq!(get("devskyy_job_runs_total", "", &[("job", "housekeeping")]), None);
+
+    // Neither a user nor a URL.
+    for word in ["usr_", "http", "gateway", "partner.com"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+}
+
+#[test]
+fn a_job_that_fails_keeps_the_time_of_its_last_success() {
+    let app = TestApp::seeded();
+    let tick = ("job", "tick");
+    let read = || {
+        let families =
+            parse_exposition(&app.get("/metrics").bearer(&app.admin()).send().text, false);
+        let get =
+            |name: &str, labels: &[(&str, &str)]| sample(&families, name, "", labels).unwrap();
+        (
+            get("devskyy_job_last_run_timestamp_seconds", &[tick]),
+            get("devskyy_job_last_success_timestamp_seconds", &[tick]),
+            get("devskyy_job_runs_total", &[tick, ("outcome", "failure")]),
+        )
+    };
+    app.tick();
+    let (run_at, success_at, failures) = read();
+    assert_eq!((run_at, failures), (success_at, 0.0));
+    app.lose_database(1_000);
+    app.next_minute();
+    assert_eq!(read(), (run_at + 60.0, success_at, 1.0));
 }
 
 // ---- the hot read path ----
