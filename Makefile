@@ -56,7 +56,7 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker setup-schema test-schema fuzz size audit restore drill deploy clean distclean
+	generate check-generated test-native test-tools test-worker test-telemetry setup-schema test-schema fuzz size audit restore drill deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -154,7 +154,7 @@ bench-backup: build ## a backup and a restore of 1,000,000 observations and 100,
 
 ## ---- gates -------------------------------------------------------------------------------------
 
-test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker test-schema ## every gate and test, as CI runs it
+test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker test-telemetry test-schema ## every gate and test, as CI runs it
 	@echo "All gates and tests passed."
 
 fmt: ## format the code
@@ -189,6 +189,9 @@ test-tools: setup ## tests of the scripts in tools/
 
 test-worker: build setup-schema ## tests on the real runtime (workerd)
 	WEBHOOK_PYTHON=$(FUZZ_TOOLS)/bin/python node --test tests/worker/*.test.mjs
+
+test-telemetry: build ## a real Prometheus scrapes the real Worker; alert rules and dashboard under ops/
+	PROMETHEUS_BIN=$$(tools/prometheus.sh $(TOOLS)) && PROMETHEUS_BIN="$$PROMETHEUS_BIN" node --test tests/telemetry/*.test.mjs
 
 # 12 test cases an operation and phase: about a minute. The seed makes two runs alike.
 test-schema: build setup-schema ## every operation of the served OpenAPI document against the real Worker, a minute

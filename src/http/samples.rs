@@ -179,7 +179,8 @@ fn rule(family: Family, severity: Option<Severity>) -> Labels {
 
 fn of_jobs(board: &Board, samples: &mut Vec<Sample>) {
     for (job, figures) in &board.jobs {
-        let label = || ("job", job.clone());
+        // Not `job`: that is the name of the scrape in Prometheus.
+        let label = || ("name", job.clone());
         for (outcome, runs) in [("success", figures.succeeded), ("failure", figures.failed)] {
             let labels = vec![label(), ("outcome", outcome.to_owned())];
             samples.push(Sample::new("devskyy_job_runs", labels, runs as f64));

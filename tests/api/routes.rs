@@ -1876,7 +1876,7 @@ fn a_scrape_says_what_objectives_alerts_incidents_and_jobs_say() {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(get("devskyy_build_info", "", &version), Some(1.0));
 
-    let tick = ("job", "tick");
+    let tick = ("name", "tick");
     assert_eq!(get("devskyy_job_last_run_timestamp_seconds", "", &[tick]), Some(now));
     assert_eq!(get("devskyy_job_last_success_timestamp_seconds", "", &[tick]), Some(now));
     let runs = |outcome| get("devskyy_job_runs_total", "", &[tick, ("outcome", outcome)]);
@@ -1884,7 +1884,7 @@ fn a_scrape_says_what_objectives_alerts_incidents_and_jobs_say() {
         (runs("success").is_some_and(|runs| runs >= 1.0), runs("failure")),
         (true, Some(0.0))
     );
-    assert_eq!(get("devskyy_job_runs_total", "", &[("job", "housekeeping")]), None);
+    assert_eq!(get("devskyy_job_runs_total", "", &[("name", "housekeeping")]), None);
 
     // Neither a user nor a URL.
     for word in ["usr_", "http", "gateway", "partner.com"] {
@@ -1895,7 +1895,7 @@ fn a_scrape_says_what_objectives_alerts_incidents_and_jobs_say() {
 #[test]
 fn a_job_that_fails_keeps_the_time_of_its_last_success() {
     let app = TestApp::seeded();
-    let tick = ("job", "tick");
+    let tick = ("name", "tick");
     let read = || {
         let families =
             parse_exposition(&app.get("/metrics").bearer(&app.admin()).send().text, false);
