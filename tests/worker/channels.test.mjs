@@ -203,8 +203,10 @@ test("a receiver that is gone is disabled, shown so, and sent nothing more", asy
   assert.equal(received.filter((message) => message.path === path).length, before + 1);
   // Changed, it is tried again; what it missed is sent by a replay.
   expect(await admin.patch(`${API}/channels/${id}`, {}), 200);
-  const [missed] = expect(await admin.get(`${API}/channels/${id}/deliveries?limit=1`), 200).deliveries;
-  assert.deepEqual([missed.state, missed.attempts[0].status], ["failed", 410]);
+  // (What waited behind it was given up without a try.)
+  const { deliveries } = expect(await admin.get(`${API}/channels/${id}/deliveries`), 200);
+  const missed = deliveries.find(({ attempts }) => attempts.at(-1)?.status === 410);
+  assert.equal(missed.state, "failed");
   expect(await admin.post(`${API}/deliveries/${missed.id}/replay`), 202);
   await settled();
   const all = await arrived(path, before + 2);

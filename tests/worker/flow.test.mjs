@@ -502,11 +502,15 @@ describe("what the service says of itself", () => {
       signing_key: "fail", // a development key
       bootstrap_secret: "warning", // the first password is still the deployment's
       loopback_probes: "warning", // allowed, in development
+      channels: "warning", // there is none, so nobody was told of anything
+      alert_latency: "not_run",
+      backup_age: "not_run", // nobody waits here for minute 37
+      last_drill: "not_run",
     });
-    assert.deepEqual(report.summary, { total_checks: all.length, passed: all.length - 3, warnings: 2, failed: 1, not_run: 0 });
+    assert.deepEqual(report.summary, { total_checks: all.length, passed: all.length - 7, warnings: 3, failed: 1, not_run: 3 });
     assert.equal(report.overall_status, "not_ready");
-    close(report.readiness_score, (100 * (all.length - 2)) / all.length, 0.0001);
-    assert.equal(report.recommendations.length, 3);
+    close(report.readiness_score, (100 * (all.length - 5.5)) / all.length, 0.0001);
+    assert.equal(report.recommendations.length, 7);
     assert.match(report.checks.migrations.message, new RegExp(` ${await count("d1_migrations")} `));
   });
 
@@ -530,7 +534,7 @@ describe("what the service says of itself", () => {
       },
     );
     assert.equal(statistics.observations_total, expect(await admin.get(`${API}/status`), 200).resource_usage.observations_total);
-    assert.deepEqual([user.role, user.permissions.length], ["admin", 18]);
+    assert.deepEqual([user.role, user.permissions.length], ["admin", 22]);
   });
 
   test("/config shows the values in force, and of secrets only that they are there", async () => {
@@ -623,13 +627,16 @@ describe("a second tenant", () => {
       change_slo: { period_days: 7 },
       create_maintenance: { name: "theirs", weekly: { days: ["sunday"], start: "02:30", minutes: 1, time_zone: "UTC" } },
       note_incident: { text: "theirs" },
+      change_channel: { name: "Taken over" },
     };
     const down = { at: new Date().toISOString(), outcome: "down", source: "gateway" };
     expect(await admin.post(`${API}/partnerships/chatgpt/observations`, Array(20).fill(down)), 202);
     await tick();
+    const slack = { kind: "slack", name: "of the first", min_severity: "critical", url: "https://hooks.example.com/in" };
+    const { channel } = expect(await admin.post(`${API}/channels`, slack), 201);
     const [{ id: incident }] = expect(await admin.get(`${API}/incidents`), 200).incidents;
     const common = { type: "cursor_technical", key: "mobile_first_platform", name: "security_score", client: user };
-    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : path.includes("/incidents/") ? incident : "cursor_technical");
+    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : path.includes("/incidents/") ? incident : path.includes("/channels/") ? channel.id : "cursor_technical");
     const asked = [];
     const before = JSON.stringify(await look("cursor"));
     for (const [template, methods] of Object.entries(paths)) {
@@ -642,10 +649,10 @@ describe("a second tenant", () => {
       }
     }
     assert.deepEqual(asked.sort(), [
-      "acknowledge_incident", "change_partnership", "change_slo", "change_user", "create_maintenance", "create_slo",
-      "delete_maintenance", "delete_slo", "get_deliverable", "get_incident", "get_key", "get_metrics", "get_partnership",
-      "get_partnership_status", "get_rate_limits", "get_slo", "lift_block", "list_maintenance", "list_slos", "note_incident", "push_kpi", "push_observations", "report_deliverable",
-      "resolve_incident", "retire_partnership", "revoke_key", "rotate_key",
+      "acknowledge_incident", "change_channel", "change_partnership", "change_slo", "change_user", "create_maintenance", "create_slo",
+      "delete_channel", "delete_maintenance", "delete_slo", "get_backup", "get_channel", "get_deliverable", "get_incident", "get_key", "get_metrics", "get_partnership",
+      "get_partnership_status", "get_rate_limits", "get_slo", "lift_block", "list_deliveries", "list_maintenance", "list_slos", "note_incident", "push_kpi", "push_observations", "replay_delivery", "report_deliverable",
+      "resolve_incident", "restore_backup", "retire_partnership", "revoke_key", "rotate_key", "test_channel", "verify_backup",
     ]);
     const after = await look("cursor");
     assert.equal(after.revision, JSON.parse(before).revision);
