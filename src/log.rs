@@ -94,3 +94,8 @@ pub fn warn(log: &Log, now: Timestamp, dataset: &'static str, what: &str, cause:
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
+
+/// Bytes as the ids of traces and spans are written.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,6 +1,7 @@
 //! The text formats of metrics: OpenMetrics 1.0 and Prometheus text 0.0.4.
 
 use super::histogram::{BOUNDS_S, Histogram};
+use super::telemetry;
 use std::fmt::Write;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,36 @@ pub type Labels = Vec<(&'static str, String)>;
 
 pub enum Value {
     Number(f64),
-    Histogram(Histogram),
+    Histogram(Buckets),
+}
+
+/// A histogram as the formats write it.
+pub struct Buckets {
+    /// Upper ends in seconds; one bucket more has no end.
+    bounds_s: Vec<f64>,
+    /// Of each bucket by itself.
+    counts: Vec<u64>,
+    sum_ms: f64,
+}
+
+impl From<Histogram> for Buckets {
+    fn from(histogram: Histogram) -> Self {
+        Self {
+            bounds_s: BOUNDS_S.to_vec(),
+            counts: histogram.counts.to_vec(),
+            sum_ms: histogram.sum_ms,
+        }
+    }
+}
+
+impl From<&telemetry::Histogram> for Buckets {
+    fn from(histogram: &telemetry::Histogram) -> Self {
+        Self {
+            bounds_s: telemetry::BOUNDS_MS.iter().map(|ms| *ms as f64 / 1_000.0).collect(),
+            counts: histogram.buckets.to_vec(),
+            sum_ms: histogram.sum_ms as f64,
+        }
+    }
 }
 
 /// One number, or one histogram. For a counter the family is named without
@@ -95,8 +125,8 @@ impl Sample {
         Self { family, labels, value: Value::Number(value) }
     }
 
-    pub const fn histogram(family: &'static str, labels: Labels, value: Histogram) -> Self {
-        Self { family, labels, value: Value::Histogram(value) }
+    pub fn histogram(family: &'static str, labels: Labels, value: impl Into<Buckets>) -> Self {
+        Self { family, labels, value: Value::Histogram(value.into()) }
     }
 }
 
@@ -132,11 +162,11 @@ pub fn write(samples: &[Sample], format: Format) -> String {
 
 /// Each bucket counts what those below it do too. Bounds are written alike in
 /// both formats (`1.0`, as OpenMetrics asks): they are part of a series' name.
-fn buckets(text: &mut String, family: &str, labels: &Labels, histogram: &Histogram) {
+fn buckets(text: &mut String, family: &str, labels: &Labels, histogram: &Buckets) {
     let mut count = 0_u64;
-    let bounds = BOUNDS_S.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".to_owned()]);
-    for (bound, of_bucket) in bounds.zip(histogram.counts) {
-        count = count.saturating_add(of_bucket);
+    let bounds = histogram.bounds_s.iter().map(|bound| format!("{bound:?}"));
+    for (bound, of_bucket) in bounds.chain(["+Inf".to_owned()]).zip(&histogram.counts) {
+        count = count.saturating_add(*of_bucket);
         let labels = braces(labels, Some(("le", bound)));
         let _ = writeln!(text, "{family}_bucket{labels} {count}");
     }

@@ -28,6 +28,7 @@ pub mod simulation;
 pub mod slo;
 pub mod statistics;
 pub mod status_page;
+pub mod telemetry;
 pub mod time;
 pub mod validation;
 pub mod verdict;

@@ -48,6 +48,13 @@ impl World {
         block_on(self.app.handle(request))
     }
 
+    /// Hands over what the isolate has counted, as it does 2 s after a request.
+    pub fn flush(&self) {
+        if self.app.telemetry_due() {
+            block_on(self.app.flush_telemetry());
+        }
+    }
+
     /// Rings the alarms of objects that are due; how many there were.
     pub fn ring(&self) -> usize {
         let rung = block_on(self.platform.objects.ring(self.platform.clock.now_ms()));

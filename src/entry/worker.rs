@@ -18,6 +18,7 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 use wasm_bindgen::JsValue;
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, State, durable_object, event};
 
@@ -30,16 +31,26 @@ thread_local! {
     static PREPARED: RefCell<Vec<Prepared>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What was counted goes to its object this long after the first request: one
+/// call for all the requests of that time, made by none of them.
+const FLUSH_AFTER: Duration = Duration::from_secs(2);
+
 #[event(fetch)]
 async fn fetch(
     request: web_sys::Request,
     env: Env,
-    _context: Context,
+    context: Context,
 ) -> worker::Result<web_sys::Response> {
     let app = APP.with(|app| Rc::clone(app.get_or_init(|| App::new(Platform::new(env), ROUTES))));
     let request = receive(&request).await?;
     let is_head = request.method == Method::HEAD;
     let reply = app.handle(request).await;
+    if app.telemetry_due() {
+        context.wait_until(async move {
+            worker::Delay::from(FLUSH_AFTER).await;
+            app.flush_telemetry().await;
+        });
+    }
     Ok(send(&reply, is_head)?)
 }
 
@@ -247,4 +258,6 @@ shells! {
     RateLimitObject = RateLimit;
     /// One per tenant.
     IncidentObject = Incident;
+    /// One per tenant.
+    TelemetryObject = Telemetry;
 }

@@ -1,16 +1,19 @@
 //! The application of one isolate, and the context of one request.
 
-use super::boards::Boards;
+use super::boards::{Board, Boards};
 use super::body::Request;
 use super::limiter::Limiter;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use super::route::Route;
+use super::telemetry::Pending;
 use crate::auth::caller::Caller;
 use crate::auth::verifier::Verifier;
 use crate::config::Config;
+use crate::domain::telemetry::Reading;
 use crate::domain::time::Timestamp;
 use crate::log;
+use crate::objects::telemetry;
 use crate::platform::Platform;
 use crate::platform::sql::Statement;
 use crate::store::activity::{self, Entry, Status};
@@ -34,6 +37,8 @@ pub struct App {
     pub verifier: Verifier,
     pub boards: Boards,
     pub limiter: Limiter,
+    /// Requests counted and not handed over yet.
+    pub telemetry: Pending,
     /// Whether the outside could be reached, and when that was tried.
     pub control: Cell<Option<(Timestamp, Option<bool>)>>,
     /// Whether the OpenAPI document describes the routes: the same for every
@@ -82,6 +87,7 @@ impl App {
             verifier,
             boards: Boards::default(),
             limiter: Limiter::default(),
+            telemetry: Pending::default(),
             control: Cell::new(None),
             openapi_matches: OnceCell::new(),
             openapi_etag: OnceCell::new(),
@@ -102,6 +108,66 @@ impl App {
                 Matched::Found(route, params)
             }
             None => Matched::OtherMethods(found.value.clone()),
+        }
+    }
+}
+
+impl App {
+    /// Whether the caller is to start the task that calls
+    /// [`App::flush_telemetry`] a little later: there is none yet.
+    pub fn telemetry_due(&self) -> bool {
+        self.telemetry.is_due(Timestamp::from_millis(self.platform.clock.now_ms()))
+    }
+
+    /// Hands over what was counted. What the object does not take stays, for
+    /// the task that the next request starts.
+    pub async fn flush_telemetry(&self) {
+        for tenant_id in self.telemetry.begin() {
+            // What came back the last time, and what was counted since.
+            for _ in 0..2 {
+                let Some((id, batch)) = self.telemetry.next(&tenant_id, || self.batch_id()) else {
+                    break;
+                };
+                let outcome = telemetry::add(&self.platform, &tenant_id, &id, &batch).await;
+                if let Err(error) = outcome {
+                    let now = Timestamp::from_millis(self.platform.clock.now_ms());
+                    let what = "counted requests are not handed over yet";
+                    let log = &self.platform.log;
+                    log::warn(log, now, "devskyy.telemetry", what, &error.to_string());
+                    break;
+                }
+                self.telemetry.landed(&tenant_id, &id);
+            }
+        }
+    }
+
+    fn batch_id(&self) -> Option<Rc<str>> {
+        let mut random = [0_u8; 16];
+        self.platform.random.fill(&mut random).ok()?;
+        Some(log::hex(&random).into())
+    }
+
+    /// What the tenant's object has counted, at most a second old; `None`
+    /// where it does not answer.
+    pub async fn reading(&self, tenant_id: &str, board: Option<&Board>) -> Option<Rc<Reading>> {
+        if let Some(kept) = board.and_then(|board| board.reading.borrow().clone()) {
+            return Some(kept);
+        }
+        match telemetry::reading(&self.platform, tenant_id).await {
+            Ok(reading) => {
+                let reading = Rc::new(reading);
+                if let Some(board) = board {
+                    *board.reading.borrow_mut() = Some(Rc::clone(&reading));
+                }
+                Some(reading)
+            }
+            Err(error) => {
+                let now = Timestamp::from_millis(self.platform.clock.now_ms());
+                let what = "the counted requests cannot be read";
+                let log = &self.platform.log;
+                log::warn(log, now, "devskyy.telemetry", what, &error.to_string());
+                None
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::domain::incident::OpenIncident;
 use crate::domain::partnership::{Definition, Summary};
 use crate::domain::rate_limit::Limits;
 use crate::domain::score::{self, Score};
+use crate::domain::telemetry::Reading;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
 use crate::objects::board::{self, JobFigures, Revocation};
@@ -37,6 +38,8 @@ pub struct Board {
     pub incidents: Option<IncidentDigest>,
     /// By name of the job; the default tenant's board alone knows.
     pub jobs: BTreeMap<String, JobFigures>,
+    /// What was counted of the tenant's requests, once somebody has asked.
+    pub reading: RefCell<Option<Rc<Reading>>>,
     /// Bodies made from this board, by the name of the view.
     rendered: RefCell<HashMap<&'static str, Bytes>>,
     /// Somebody is fetching the next one.
@@ -75,6 +78,7 @@ impl Board {
             counters: snapshot.counters,
             incidents: snapshot.incidents,
             jobs: snapshot.jobs,
+            reading: RefCell::default(),
             rendered: RefCell::default(),
             refreshing: Cell::new(false),
         }

@@ -4,6 +4,7 @@ use super::app::Cx;
 use super::health::{last_updated, system};
 use super::problem::Problem;
 use super::reply::Reply;
+use super::telemetry::ServiceOut;
 use crate::auth::permission::{Permission, Role};
 use crate::domain::score::SystemHealth;
 use crate::domain::time::Timestamp;
@@ -22,6 +23,8 @@ pub struct InfoOut {
     pub features: Vec<String>,
     pub api_version: String,
     pub statistics: StatisticsOut,
+    /// Null: what was counted cannot be read now.
+    pub service: Option<ServiceOut>,
     /// When the newest of the summaries was made.
     pub last_updated: Option<Timestamp>,
     pub user: InfoUserOut,
@@ -65,6 +68,7 @@ pub async fn info(cx: Cx) -> Result<Reply, Problem> {
     let platform = &cx.app.platform;
     let caller = cx.caller()?;
     let board = cx.app.boards.snapshot(platform, caller.tenant_id(), cx.now).await?;
+    let reading = cx.app.reading(caller.tenant_id(), Some(&board)).await;
     let known = &board.partnerships;
     let sum = |count: fn(&super::boards::Evaluated) -> usize| {
         known.iter().map(|partnership| count(partnership) as u64).sum()
@@ -93,6 +97,7 @@ pub async fn info(cx: Cx) -> Result<Reply, Problem> {
             observations_total: known.iter().map(|p| p.summary.stored.observations_total).sum(),
             decisions: decisions::count(&platform.database, caller.tenant_id()).await?,
         },
+        service: reading.as_deref().map(ServiceOut::of),
         last_updated: last_updated(&board),
         user: InfoUserOut {
             id: caller.id().to_owned(),

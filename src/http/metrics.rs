@@ -66,7 +66,7 @@ async fn text(cx: &Cx, tenant_id: &str, board: &Board, format: Format) -> Reply 
     let body = match board.kept(media) {
         Some(body) => body,
         None => {
-            let samples = samples::all(&cx.app.platform, tenant_id, board).await;
+            let samples = samples::all(&cx.app, tenant_id, board).await;
             board.keep(media, Bytes::from(write(&samples, format)))
         }
     };

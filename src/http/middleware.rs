@@ -47,6 +47,8 @@ enum Presented {
 #[derive(Default)]
 struct Seen {
     caller: Option<Caller>,
+    /// Of a valid credential, whether or not it was enough.
+    tenant_id: Option<String>,
     counted: Option<Counted>,
 }
 
@@ -92,6 +94,11 @@ impl App {
             limiter::tell(&mut reply, counted, now);
         }
         self.finish(&mut reply, &trace, origin.as_deref());
+        let ended = Timestamp::from_millis(self.platform.clock.now_ms());
+        // The clock may be set back.
+        let duration_ms = u64::try_from(ended.since_ms(now)).unwrap_or_default();
+        let tenant_id = seen.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID);
+        self.telemetry.record(tenant_id, route, &method, reply.status, now, duration_ms);
         self.log_request(now, &method, route, &reply, &trace, &seen, failure);
         reply
     }
@@ -143,10 +150,12 @@ impl App {
         let mut limits = Limits::default();
         let mut board_error = None;
         if let Presented::Valid(caller) = &presented {
+            seen.tenant_id = Some(caller.tenant_id().to_owned());
             match self.boards.snapshot(&self.platform, caller.tenant_id(), now).await {
                 Ok(board) if board.is_revoked(caller.id(), caller.issued_at()) => {
                     self.verifier.forget_api_key(caller.id());
                     presented = Presented::Invalid(withdrawn());
+                    seen.tenant_id = None;
                 }
                 Ok(board) => limits = board.limits.unwrap_or_default(),
                 // The board says what was withdrawn. With it out of reach a
@@ -417,7 +426,7 @@ impl Trace {
         let continued = request.headers.get("traceparent").and_then(|t| trace_id(&t));
         Self {
             request_id: given.unwrap_or_else(|| crate::domain::id::uuid_v7(now, for_id)),
-            trace_id: continued.unwrap_or_else(|| hex(for_trace)),
+            trace_id: continued.unwrap_or_else(|| log::hex(for_trace)),
         }
     }
 }
@@ -444,10 +453,6 @@ fn trace_id(header: &str) -> Option<String> {
         && is_hex(flags, 2)
         && (version != "00" || parts.next().is_none());
     valid.then(|| trace.to_owned())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod reply;
 pub mod route;
 pub mod samples;
 mod strict;
+pub mod telemetry;
 
 pub mod activity;
 pub mod alert_policies;

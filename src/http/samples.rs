@@ -2,19 +2,20 @@
 //!
 //! Labels are ids and fixed words; never a user or a URL.
 
+use super::app::App;
 use super::boards::{Board, Evaluated};
 use crate::backup::last_drill;
 use crate::domain::alert::{Family, Severity};
 use crate::domain::delivery::ChannelFigures;
 use crate::domain::exposition::{Labels, Sample};
-use crate::domain::histogram::Histogram;
 use crate::domain::metrics;
+use crate::domain::telemetry::{Reading, STATUS_CLASSES};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
 use crate::log;
 use crate::objects::board::UNENFORCED;
 use crate::objects::{incident, outbox};
-use crate::platform::{Error, Platform};
+use crate::platform::Error;
 use crate::store::backups;
 use std::collections::BTreeMap;
 
@@ -31,9 +32,11 @@ fn seconds(at: Timestamp) -> f64 {
 }
 
 /// Everything there is to say of a tenant.
-pub async fn all(platform: &Platform, tenant_id: &str, board: &Board) -> Vec<Sample> {
+pub async fn all(app: &App, tenant_id: &str, board: &Board) -> Vec<Sample> {
+    let platform = &app.platform;
     let mut samples = of_board(board);
-    let (figures, backup, drill) = futures::join!(
+    let (reading, figures, backup, drill) = futures::join!(
+        app.reading(tenant_id, Some(board)),
         incident::outbox(platform, tenant_id, outbox::Command::Figures),
         backups::latest(&platform.database),
         last_drill(platform),
@@ -42,6 +45,7 @@ pub async fn all(platform: &Platform, tenant_id: &str, board: &Board) -> Vec<Sam
     let warn = |what: &str, error: &Error| {
         log::warn(&platform.log, board.fetched_at, DATASET, what, &error.to_string());
     };
+    samples.extend(reading.as_deref().map(of_requests).unwrap_or_default());
     match figures {
         Ok(outbox::Reply::Figures(figures)) => samples.extend(of_deliveries(&figures)),
         Ok(_) => {}
@@ -215,32 +219,25 @@ fn of_deliveries(channels: &BTreeMap<String, ChannelFigures>) -> Vec<Sample> {
     samples
 }
 
-/// Requests of one route that were answered with a class of status (`2xx`).
-pub struct RequestCount {
-    pub route: String,
-    pub method: String,
-    pub status: &'static str,
-    pub count: u64,
-}
-
 /// What was asked of the API, and how long it took by class of limits.
-pub fn of_requests(
-    counts: Vec<RequestCount>,
-    durations: impl IntoIterator<Item = (&'static str, Histogram)>,
-) -> Vec<Sample> {
-    let counts = counts.into_iter().map(|counted| {
-        let labels = vec![
-            ("route", counted.route),
-            ("method", counted.method),
-            ("status", counted.status.to_owned()),
-        ];
-        Sample::new("devskyy_api_requests", labels, counted.count as f64)
-    });
-    let durations = durations.into_iter().map(|(class, durations)| {
-        let labels = vec![("class", class.to_owned())];
+fn of_requests(reading: &Reading) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (endpoint, statuses) in &reading.requests {
+        for (status, count) in STATUS_CLASSES.iter().zip(statuses).filter(|(_, count)| **count > 0)
+        {
+            let labels = vec![
+                ("route", endpoint.route.clone().into_owned()),
+                ("method", endpoint.method.clone().into_owned()),
+                ("status", (*status).to_owned()),
+            ];
+            samples.push(Sample::new("devskyy_api_requests", labels, *count as f64));
+        }
+    }
+    samples.extend(reading.durations.iter().map(|(class, durations)| {
+        let labels = vec![("class", class.name().to_owned())];
         Sample::histogram("devskyy_api_request_duration_seconds", labels, durations)
-    });
-    counts.chain(durations).collect()
+    }));
+    samples
 }
 
 /// When the last good backup was made, and the last one tried.

@@ -4,6 +4,7 @@ use super::app::Cx;
 use super::boards::Evaluated;
 use super::problem::Problem;
 use super::reply::Reply;
+use super::telemetry::ServiceOut;
 use crate::backup::last_drill;
 use crate::domain::incident::OpenIncident;
 use crate::domain::metrics;
@@ -47,6 +48,8 @@ pub struct StatusOut {
     pub component_details: BTreeMap<String, String>,
     pub resource_usage: ResourceUsageOut,
     pub backups: BackupsAgeOut,
+    /// How this service did; null: what was counted cannot be read now.
+    pub service: Option<ServiceOut>,
     /// The latest lines of the activity log, newest first; null where D1 could
     /// not be read.
     pub recent_activity: Option<Vec<ActivityOut>>,
@@ -113,11 +116,12 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
         return Ok(Reply::bytes(StatusCode::OK, "application/json", body));
     }
     // Six calls may wait for headers at once; a control asks two.
-    let (rows, kv, pong, tick) = futures::join!(
+    let (rows, kv, pong, tick, reading) = futures::join!(
         store::row_counts(&platform.database),
         store::kv::self_check(&platform.kv),
         board::ping(platform, tenant_id),
         job_runs::last(&platform.database, TICK),
+        cx.app.reading(tenant_id, board.as_deref().ok()),
     );
     let caller = cx.caller()?;
     let client = ClientName { tenant_id: Some(tenant_id.to_owned()), id: caller.id().to_owned() };
@@ -190,6 +194,7 @@ pub async fn status(cx: Cx) -> Result<Reply, Problem> {
             observations_per_minute: observation_rate(known, cx.now),
             wasm_memory_bytes: platform.wasm_memory_bytes(),
         },
+        service: reading.as_deref().map(ServiceOut::of),
         components: components.states,
         component_details: components.details,
         open_incidents: board

@@ -11,6 +11,7 @@ pub mod partnership;
 pub mod rate_limit;
 mod repeats;
 mod tallies;
+pub mod telemetry;
 pub mod transfer;
 
 pub use repeats::Idempotency;
@@ -27,6 +28,7 @@ pub enum ObjectClass {
     Board,
     RateLimit,
     Incident,
+    Telemetry,
 }
 
 /// What `wrangler.toml` must say of a class.
@@ -61,6 +63,12 @@ pub const OBJECTS: &[ObjectKind] = &[
         class: ObjectClass::Incident,
         binding: incident::BINDING,
         class_name: "IncidentObject",
+        name_rule: "{tenant_id}",
+    },
+    ObjectKind {
+        class: ObjectClass::Telemetry,
+        binding: telemetry::BINDING,
+        class_name: "TelemetryObject",
         name_rule: "{tenant_id}",
     },
 ];
@@ -153,6 +161,7 @@ pub enum Object {
     Board(board::BoardObject),
     RateLimit(Box<rate_limit::RateLimitObject>),
     Incident(incident::IncidentObject),
+    Telemetry(telemetry::TelemetryObject),
 }
 
 impl Object {
@@ -172,6 +181,9 @@ impl Object {
             ObjectClass::Incident => {
                 Self::Incident(incident::IncidentObject::new(platform, storage)?)
             }
+            ObjectClass::Telemetry => {
+                Self::Telemetry(telemetry::TelemetryObject::new(platform, storage)?)
+            }
         })
     }
 
@@ -185,6 +197,7 @@ impl Object {
             Self::Board(object) => object.handle(read(&command)?),
             Self::RateLimit(object) => write(&object.handle(read(&command)?).await?),
             Self::Incident(object) => write(&object.handle(read(&command)?).await?),
+            Self::Telemetry(object) => write(&object.handle(read(&command)?)?),
         }
     }
 
@@ -193,7 +206,7 @@ impl Object {
         match &*self {
             Self::RateLimit(object) => object.alarm().await,
             Self::Incident(object) => object.alarm().await,
-            Self::Partnership(_) | Self::Board(_) => {}
+            Self::Partnership(_) | Self::Board(_) | Self::Telemetry(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod canary;
 mod support;
+mod telemetry;
 
 mod backups;
 mod bad_input;
