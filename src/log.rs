@@ -37,6 +37,11 @@ pub struct Event<'a> {
     dataset: &'static str,
     #[serde(rename = "trace.id", skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<&'a str>,
+    #[serde(rename = "span.id", skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<&'a str>,
+    /// Nanoseconds across I/O: the platform's clock stands still in between.
+    #[serde(rename = "event.duration", skip_serializing_if = "Option::is_none")]
+    pub duration_ns: Option<u64>,
     #[serde(rename = "http.request.id", skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
     #[serde(rename = "http.request.method", skip_serializing_if = "Option::is_none")]
@@ -65,6 +70,8 @@ impl<'a> Event<'a> {
             service_version: SERVICE_VERSION,
             dataset,
             trace_id: None,
+            span_id: None,
+            duration_ns: None,
             request_id: None,
             method: None,
             status: None,
@@ -93,6 +100,11 @@ pub fn warn(log: &Log, now: Timestamp, dataset: &'static str, what: &str, cause:
 
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
+}
+
+/// Nanoseconds from one instant to another; 0 where the clock was set back.
+pub fn duration_ns(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.since_ms(from)).unwrap_or_default().saturating_mul(1_000_000)
 }
 
 /// Bytes as the ids of traces and spans are written.

@@ -99,7 +99,8 @@ impl App {
         let duration_ms = u64::try_from(ended.since_ms(now)).unwrap_or_default();
         let tenant_id = seen.tenant_id.as_deref().unwrap_or(DEFAULT_TENANT_ID);
         self.telemetry.record(tenant_id, route, &method, reply.status, now, duration_ms);
-        self.log_request(now, &method, route, &reply, &trace, &seen, failure);
+        let duration_ns = log::duration_ns(now, ended);
+        self.log_request(now, duration_ns, &method, route, &reply, &trace, &seen, failure);
         reply
     }
 
@@ -305,6 +306,7 @@ impl App {
     fn log_request(
         &self,
         now: Timestamp,
+        duration_ns: u64,
         method: &Method,
         route: Option<&Endpoint>,
         reply: &Reply,
@@ -322,6 +324,8 @@ impl App {
         let message = format!("{method} {template} {status}");
         let mut event = Event::new(now, level, "devskyy.request", &message);
         event.trace_id = Some(&trace.trace_id);
+        event.span_id = Some(&trace.span_id);
+        event.duration_ns = Some(duration_ns);
         event.request_id = Some(&trace.request_id);
         event.method = Some(method.as_str());
         event.status = Some(status);
@@ -407,11 +411,13 @@ fn allowed_methods(routes: &[&Endpoint]) -> String {
 struct Trace {
     request_id: String,
     trace_id: String,
+    /// Of this request.
+    span_id: String,
 }
 
 impl Trace {
     fn of(app: &App, request: &Request, now: Timestamp) -> Self {
-        let mut random = [0_u8; 26];
+        let mut random = [0_u8; 34];
         if let Err(error) = app.platform.random.fill(&mut random) {
             crate::log::warn(
                 &app.platform.log,
@@ -421,12 +427,14 @@ impl Trace {
                 &error.to_string(),
             );
         }
-        let (for_id, for_trace) = random.split_at(10);
+        let (for_id, others) = random.split_at(10);
+        let (for_trace, for_span) = others.split_at(16);
         let given = request.headers.get("x-request-id").filter(|id| well_formed_id(id));
         let continued = request.headers.get("traceparent").and_then(|t| trace_id(&t));
         Self {
             request_id: given.unwrap_or_else(|| crate::domain::id::uuid_v7(now, for_id)),
             trace_id: continued.unwrap_or_else(|| log::hex(for_trace)),
+            span_id: log::hex(for_span),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct JobContext<'a> {
     pub config: &'a Config,
     /// The minute this run is for; cron may come late or twice.
     pub scheduled_at: Timestamp,
+    /// Of this run; calls that it causes carry it on (W3C `traceparent`).
+    pub trace_id: String,
 }
 
 /// What it did, for people, or why it failed.
@@ -72,7 +74,16 @@ pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
     let config = Config::from_vars(&platform.vars);
     let scheduled_at = Timestamp::from_millis(scheduled_at_ms);
     let started_at = now();
-    let outcome = (schedule.run)(JobContext { platform, config: &config, scheduled_at }).await;
+    let mut random = [0_u8; 24];
+    if let Err(error) = platform.random.fill(&mut random) {
+        let what = "no randomness for a trace id";
+        log::warn(&platform.log, started_at, DATASET, what, &error.to_string());
+    }
+    let (for_trace, for_span) = random.split_at(16);
+    let (trace_id, span_id) = (log::hex(for_trace), log::hex(for_span));
+    let context =
+        JobContext { platform, config: &config, scheduled_at, trace_id: trace_id.clone() };
+    let outcome = (schedule.run)(context).await;
     let finished_at = now();
     let (succeeded, detail) = match outcome {
         Ok(detail) => (true, detail),
@@ -83,6 +94,9 @@ pub async fn run(platform: &Platform, cron: &str, scheduled_at_ms: i64) {
     if !succeeded {
         event = event.error("job_failed", &detail);
     }
+    event.trace_id = Some(&trace_id);
+    event.span_id = Some(&span_id);
+    event.duration_ns = Some(log::duration_ns(started_at, finished_at));
     event.write(&platform.log);
     // A private cause belongs into the log alone; the row is shown to people.
     let detail = if succeeded { detail } else { "failed; the cause is in the log".to_owned() };

@@ -37,7 +37,7 @@ struct Known {
 }
 
 pub async fn run(context: JobContext<'_>) -> JobOutcome {
-    let JobContext { platform, scheduled_at, .. } = context;
+    let platform = context.platform;
     let (all, failure) = match from_registry(&context).await {
         Ok(all) => (all, None),
         // Only of the tenant that is always there: which others there are is
@@ -53,9 +53,7 @@ pub async fn run(context: JobContext<'_>) -> JobOutcome {
         .collect();
     let total = work.len();
     let probes: Vec<Option<u32>> = futures::stream::iter(work)
-        .map(|(tenant_id, definition)| {
-            tick_one(platform, tenant_id, definition, scheduled_at, &context.config.control_targets)
-        })
+        .map(|(tenant_id, definition)| tick_one(&context, tenant_id, definition))
         .buffer_unordered(MAX_IN_FLIGHT)
         .collect()
         .await;
@@ -123,18 +121,18 @@ async fn tell_channels(
 }
 
 async fn tick_one(
-    platform: &Platform,
+    context: &JobContext<'_>,
     tenant_id: &str,
     definition: Definition,
-    scheduled_at: Timestamp,
-    control_targets: &[String],
 ) -> Option<u32> {
+    let platform = context.platform;
     let id = definition.id.clone();
     let command = Command::Tick {
         tenant_id: tenant_id.to_owned(),
         definition: Box::new(definition),
-        scheduled_at,
-        control_targets: control_targets.to_vec(),
+        scheduled_at: context.scheduled_at,
+        control_targets: context.config.control_targets.clone(),
+        trace_id: Some(context.trace_id.clone()),
     };
     match partnership::call(platform, tenant_id, &id, &command).await {
         Ok(Reply::Ticked { probes_run }) => Some(probes_run),

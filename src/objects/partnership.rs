@@ -61,6 +61,9 @@ pub enum Command {
         definition: Box<Definition>,
         scheduled_at: Timestamp,
         control_targets: Vec<String>,
+        /// Of the tick, 32 hexadecimal digits.
+        #[serde(default)]
+        trace_id: Option<String>,
     },
     /// A client pushed a batch of observations.
     Observe {
@@ -171,12 +174,13 @@ impl PartnershipObject {
                 self.publish().await?;
                 Ok(Reply::Done)
             }
-            Command::Tick { tenant_id, definition, scheduled_at, control_targets } => {
+            Command::Tick { tenant_id, definition, scheduled_at, control_targets, trace_id } => {
                 self.storage.transaction(|| {
                     self.define(&tenant_id, &definition)?;
                     self.prune()
                 })?;
-                let probes_run = self.probe(scheduled_at, &control_targets).await?;
+                let probes_run =
+                    self.probe(scheduled_at, &control_targets, trace_id.as_deref()).await?;
                 self.assess_and_report().await;
                 self.publish().await?;
                 Ok(Reply::Ticked { probes_run })
@@ -353,6 +357,7 @@ impl PartnershipObject {
         &self,
         scheduled_at: Timestamp,
         control_targets: &[String],
+        trace_id: Option<&str>,
     ) -> Result<u32, Error> {
         let Some(definition) = self.definition()? else { return Ok(0) };
         // The slots are taken before the first fetch: a tick that comes twice,
@@ -372,15 +377,22 @@ impl PartnershipObject {
             None => None,
         };
         // A page that hangs must not hold back what the probes found.
-        let (probes_run, page_read) =
-            futures::join!(self.run_probes(due, control_targets), self.read_status_page(page),);
+        let (probes_run, page_read) = futures::join!(
+            self.run_probes(due, control_targets, trace_id),
+            self.read_status_page(page, trace_id),
+        );
         page_read?;
         probes_run
     }
 
-    async fn run_probes(&self, due: Vec<Probe>, control_targets: &[String]) -> Result<u32, Error> {
+    async fn run_probes(
+        &self,
+        due: Vec<Probe>,
+        control_targets: &[String],
+        trace_id: Option<&str>,
+    ) -> Result<u32, Error> {
         let outcomes: Vec<ProbeOutcome> = futures::stream::iter(due)
-            .map(|probe| self.probe_once(probe))
+            .map(|probe| self.probe_once(probe, trace_id))
             // One place is the status page's.
             .buffer_unordered(MAX_IN_FLIGHT - 1)
             .collect()
@@ -405,10 +417,10 @@ impl PartnershipObject {
         Ok(!taken.is_empty())
     }
 
-    async fn probe_once(&self, probe: Probe) -> ProbeOutcome {
+    async fn probe_once(&self, probe: Probe, trace_id: Option<&str>) -> ProbeOutcome {
         let at = self.now();
-        let reply =
-            self.platform.outbound.send(OutboundRequest::get(probe.url, probe.deadline_ms)).await;
+        let request = OutboundRequest::get(probe.url, probe.deadline_ms);
+        let reply = self.platform.outbound.send(self.traced(request, trace_id)).await;
         let (verdict, latency_ms) = match reply {
             Ok(OutboundReply::Answered { status, latency_ms, .. }) => (
                 Some(verdict::of_answer(status, latency_ms, probe.degraded_above_ms)),
@@ -430,17 +442,30 @@ impl PartnershipObject {
         control(&self.platform, targets).await != Some(false)
     }
 
-    async fn read_status_page(&self, url: Option<String>) -> Result<(), Error> {
+    /// The call as a span of its own in the trace of the tick (W3C Trace
+    /// Context), for a partner who looks for it.
+    fn traced(&self, mut request: OutboundRequest, trace_id: Option<&str>) -> OutboundRequest {
+        let mut span_id = [0_u8; 8];
+        let has_span = self.platform.random.fill(&mut span_id).is_ok();
+        if let Some(trace_id) = trace_id.filter(|_| has_span) {
+            let parent = format!("00-{trace_id}-{}-01", log::hex(&span_id));
+            request.headers.push(("traceparent", parent));
+        }
+        request
+    }
+
+    async fn read_status_page(
+        &self,
+        url: Option<String>,
+        trace_id: Option<&str>,
+    ) -> Result<(), Error> {
         let Some(url) = url else { return Ok(()) };
-        let reply = self
-            .platform
-            .outbound
-            .send(OutboundRequest {
-                headers: vec![("accept", "application/json".to_owned())],
-                max_body_bytes: MAX_BODY_BYTES,
-                ..OutboundRequest::get(url, STATUS_PAGE_DEADLINE_MS)
-            })
-            .await;
+        let request = OutboundRequest {
+            headers: vec![("accept", "application/json".to_owned())],
+            max_body_bytes: MAX_BODY_BYTES,
+            ..OutboundRequest::get(url, STATUS_PAGE_DEADLINE_MS)
+        };
+        let reply = self.platform.outbound.send(self.traced(request, trace_id)).await;
         let now = self.now();
         let reading = match reply {
             Ok(OutboundReply::Answered { truncated: true, .. }) => {

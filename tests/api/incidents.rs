@@ -599,7 +599,11 @@ proptest! {
         // Half an hour is the short window of the slowest tier that pages.
         minutes(&app, 40);
         let open = incidents(&app, "?state=open");
-        let paging: Vec<_> = open.iter().filter(|i| i["rule"] != "slo_slow_burn").collect();
+        let paging: Vec<_> = {
+            // A ticket lasts longer, and a gap may have swallowed minute 37.
+            let waits = ["slo_slow_burn", "backup_old"].map(Value::from);
+            open.iter().filter(|i| !waits.contains(&i["rule"])).collect()
+        };
         prop_assert!(paging.is_empty(), "{:#?}", paging);
         let mut by_cause: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for incident in incidents(&app, "?limit=200") {

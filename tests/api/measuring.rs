@@ -1518,6 +1518,7 @@ fn messages() -> Vec<(&'static str, Value)> {
                 "tenant_id": "ten_a", "definition": definition_json(),
                 "scheduled_at": "2026-01-31T12:00:00.000Z",
                 "control_targets": ["https://example.com/"],
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             } }),
         ),
         (
@@ -1738,6 +1739,7 @@ fn messages_without_their_optional_fields_still_read() {
         "/define/definition/settings/kpi_stale_after_ms",
         "/define/definition/settings/status_page_stale_after_ms",
         "/tick/definition/settings/weights/kpis",
+        "/tick/trace_id",
         "/define/definition/slos",
         "/define/definition/maintenance",
         "/define/definition/settings/alerting",

@@ -23,7 +23,7 @@ const NOT_COMPARED = new Set([
   // The isolate and the file the database is in.
   "wasm_memory_bytes", "d1_bytes", "object_bytes", "bytes_of_objects",
   // The restore itself, the login of this test, and the list of sets.
-  "last_drill", "recent_activity", "component_details", "jti", "expires_at_of_token",
+  "last_drill", "recent_activity", "component_details", "jti", "expires_at_of_token", "service",
 ]);
 
 function comparable(value) {
