@@ -7,6 +7,7 @@ use super::pages::{Page, query_value};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::domain::alert::Family;
+use crate::domain::id::check_slug;
 use crate::domain::incident::{
     ByWhom, Incident, IncidentState, Severity, SourcedAlert, TimelineEntry,
 };
@@ -86,6 +87,9 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
     let partnership = match query_value(&cx, "partnership")? {
         None => None,
         Some(name) => {
+            check_slug(&name).map_err(|reason| {
+                Problem::new(Code::MalformedRequest, format!("partnership: {reason}"))
+            })?;
             let tenant_id = cx.caller()?.tenant_id();
             let board = cx.app.boards.snapshot(&cx.app.platform, tenant_id, cx.now).await?;
             // Also of what was retired: an id that nobody knows has none.
