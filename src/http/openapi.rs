@@ -283,6 +283,10 @@ out.";
         ("rotate_key", "get_key", NEW_KEY),
         ("rotate_key", "revoke_key", NEW_KEY),
         ("get_rate_limits", "lift_block", &[("client", "$response.body#/client")]),
+        ("list_partnerships", "create_slo", &[("id", "$response.body#/0/id")]),
+        ("list_partnerships", "create_maintenance", &[("id", "$response.body#/0/id")]),
+        ("create_partnership", "create_slo", ID),
+        ("create_partnership", "create_maintenance", ID),
         ("create_slo", "get_slo", NEW_SLO),
         ("create_slo", "change_slo", NEW_SLO),
         ("create_slo", "delete_slo", NEW_SLO),
@@ -293,6 +297,16 @@ out.";
         ),
         ("change_slo", "get_slo", SAME_SLO),
         ("delete_slo", "get_slo", SAME_SLO),
+        (
+            "list_slos",
+            "delete_slo",
+            &[("id", "$request.path.id"), ("key", "$response.body#/slos/0/key")],
+        ),
+        (
+            "list_maintenance",
+            "delete_maintenance",
+            &[("id", "$request.path.id"), ("window", "$response.body#/maintenance/0/id")],
+        ),
         (
             "create_maintenance",
             "delete_maintenance",

@@ -104,6 +104,7 @@ def before_call(context, case, kwargs):
         repair(case)
     if is_valid:
         know_the_page(case)
+        find_something(case)
     # After the repair: a key belongs to the body that is sent.
     note_idempotency_key(case, is_valid)
 
@@ -114,6 +115,20 @@ def know_the_page(case):
     cursor = (case.query or {}).get("cursor")
     if isinstance(cursor, str) and cursor not in CURSORS:
         del case.query["cursor"]
+
+
+FOUND = {"delete_slo": [], "delete_maintenance": []}
+
+
+def find_something(case):
+    """Of what only a chain of three requests would find, every second request
+    finds one."""
+    asked = FOUND.get(operation_id(case))
+    if asked is None:
+        return
+    asked.append(None)
+    if len(asked) % 2 == 0:
+        case.path_parameters = desk(f"/made?for={operation_id(case)}")
 
 
 CURSORS = set()

@@ -32,7 +32,10 @@ const CHAIN_MS = 30_000;
 const PASSWORD = "the first passphrase of a person";
 
 const worker = await startWorker();
-const desk = await openDesk(await logIn(worker));
+const admin = await logIn(worker);
+// A set of backups, which no request can make by itself: the cron job writes it.
+await worker.scheduled("37 * * * *");
+const desk = await openDesk(admin);
 // Hypothesis and Schemathesis leave files in the folder they run in.
 const folder = mkdtempSync(join(tmpdir(), "worker-fuzz-"));
 
@@ -71,7 +74,8 @@ process.exitCode = code ?? 1;
 /**
  * Where hooks.py gets what a client knows beside the document: GET /token?id=… is a fresh access token of an admin,
  * GET /person?role=… makes a user: { id, username, password }. GET /more sees to it that a run that retires partnerships
- * goes on finding some, GET /fewer that one that adds them does not stay at their limit.
+ * goes on finding some, GET /fewer that one that adds them does not stay at their limit. GET /made?for=… makes what an
+ * operation can delete: its path parameters.
  *
  * Tokens are minted and not fetched by logins: one for each request, so that none expires in a long run, and none was
  * issued before a request that withdrew the tokens of its user.
@@ -103,6 +107,20 @@ async function openDesk(admin) {
     for (const { id } of old.slice(FEW)) expect(await asBoss().delete(`${API}/partnerships/${id}`), 204);
   }
 
+  async function made(operation) {
+    const [{ id }] = await partnerships();
+    const path = `${API}/partnerships/${id}`;
+    if (operation === "delete_slo") {
+      const key = `made_${randomBytes(8).toString("hex")}`;
+      const slo = { key, kind: "availability", target_percent: 99, period_days: 7 };
+      expect(await asBoss().post(`${path}/slos`, slo), 201);
+      return { id, key };
+    }
+    const weekly = { days: ["sunday"], start: "02:30", minutes: 90, time_zone: "UTC" };
+    const { id: window } = expect(await asBoss().post(`${path}/maintenance`, { name: "Made", weekly }), 201);
+    return { id, window };
+  }
+
   // The admin of the first start is in every list of users, so a run may disable him: those who ask are others.
   let boss = expect(await admin.get(`${AUTH}/me`), 200).id;
   const admins = [await person("admin"), await person("admin")].map(({ id }) => id);
@@ -116,6 +134,7 @@ async function openDesk(admin) {
         "/admins": () => admins,
         "/token": () => token(searchParams.get("id"), role),
         "/person": () => person(role),
+        "/made": () => made(searchParams.get("for")),
         "/more": more,
         "/fewer": fewer,
       }[pathname];
