@@ -8,6 +8,7 @@
 //! harm, and there is at most one open incident of a cause because the table
 //! allows no second.
 
+use super::facts::Facts;
 use super::repeats::{self, Idempotency, Taken};
 use super::{board, outbox, read, write};
 use crate::domain::alert::{Family, OpenAlert};
@@ -155,6 +156,7 @@ pub enum Reply {
 pub struct IncidentObject {
     platform: Platform,
     storage: ObjectStorage,
+    facts: Facts,
 }
 
 impl IncidentObject {
@@ -204,16 +206,13 @@ impl IncidentObject {
                  family TEXT NOT NULL PRIMARY KEY,
                  total INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS facts (
-                 name TEXT NOT NULL PRIMARY KEY,
-                 value TEXT NOT NULL
-             ) STRICT, WITHOUT ROWID",
         ] {
             storage.query(sql, &[])?;
         }
         repeats::create_table(&storage)?;
         outbox::create_tables(&storage)?;
-        Ok(Self { platform, storage })
+        let facts = Facts::new(&storage)?;
+        Ok(Self { platform, storage, facts })
     }
 
     pub async fn handle(&self, command: Command) -> Result<Reply, Error> {
@@ -221,7 +220,7 @@ impl IncidentObject {
         match command {
             Command::Report { tenant_id, report } => {
                 self.storage.transaction(|| {
-                    self.set_fact("tenant_id", &tenant_id)?;
+                    self.facts.set("tenant_id", &tenant_id)?;
                     self.take_report(report, now)
                 })?;
                 self.after_change(now).await;
@@ -229,12 +228,12 @@ impl IncidentObject {
             }
             Command::Tick { tenant_id, as_of, partnerships, service } => {
                 let lines = self.storage.transaction(|| {
-                    self.set_fact("tenant_id", &tenant_id)?;
+                    self.facts.set("tenant_id", &tenant_id)?;
                     self.tick(as_of, partnerships, service, now)?;
                     self.journal()
                 })?;
                 // Once a minute, so that a board that missed one heals.
-                self.set_fact("is_digest_stale", &true)?;
+                self.facts.set("is_digest_stale", &true)?;
                 self.after_change(now).await;
                 Ok(Reply::Journal(lines))
             }
@@ -329,7 +328,7 @@ impl IncidentObject {
         service: Vec<ServiceFinding>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.set_fact("last_tick_at", &now)?;
+        self.facts.set("last_tick_at", &now)?;
         if let Some(ids) = partnerships {
             // What was retired reports nothing any more, not even that it is well.
             self.storage.query(
@@ -366,7 +365,7 @@ impl IncidentObject {
     }
 
     fn watch_tick(&self, now: Timestamp) -> Result<(), Error> {
-        let Some(last): Option<Timestamp> = self.fact("last_tick_at")? else { return Ok(()) };
+        let Some(last): Option<Timestamp> = self.facts.get("last_tick_at")? else { return Ok(()) };
         if now.since_ms(last) < TICK_LATE_MS {
             return Ok(());
         }
@@ -609,7 +608,7 @@ impl IncidentObject {
         text: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.set_fact("is_digest_stale", &true)?;
+        self.facts.set("is_digest_stale", &true)?;
         self.storage.query(
             "INSERT INTO timeline (incident_id, at, kind, actor, text, is_unlogged)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -717,15 +716,15 @@ impl IncidentObject {
     }
 
     async fn publish(&self, now: Timestamp) -> Result<(), Error> {
-        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
-        if !self.fact("is_digest_stale")?.unwrap_or(false) {
+        let Some(tenant_id) = self.facts.get::<String>("tenant_id")? else { return Ok(()) };
+        if !self.facts.get("is_digest_stale")?.unwrap_or(false) {
             return Ok(());
         }
         // Before the call: what changes while it lasts makes it stale again.
-        self.set_fact("is_digest_stale", &false)?;
+        self.facts.set("is_digest_stale", &false)?;
         let published = board::publish_incidents(&self.platform, &tenant_id, self.digest(now)?);
         if let Err(error) = published.await {
-            self.set_fact("is_digest_stale", &true)?;
+            self.facts.set("is_digest_stale", &true)?;
             return Err(error);
         }
         Ok(())
@@ -734,7 +733,7 @@ impl IncidentObject {
     /// For the next delivery, and for when the tick is missed next.
     async fn set_alarm(&self) -> Result<(), Error> {
         let now = self.now();
-        let last: Option<Timestamp> = self.fact("last_tick_at")?;
+        let last: Option<Timestamp> = self.facts.get("last_tick_at")?;
         let late_at = last.map(|last| last.plus_ms(TICK_LATE_MS)).filter(|at| *at > now);
         match outbox::next_due(&self.storage, now)?.into_iter().chain(late_at).min() {
             Some(at) => self.storage.set_alarm_ms(at.millis()).await,
@@ -748,19 +747,6 @@ impl IncidentObject {
         let sql = "SELECT document FROM alerts WHERE cause = ?1";
         let rows = self.storage.query(sql, &[cause.key().into()])?;
         rows.iter().map(|row| row.json("document")).collect()
-    }
-
-    fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let rows = self.storage.query("SELECT value FROM facts WHERE name = ?1", &[name.into()])?;
-        rows.first().map(|row| row.json("value")).transpose()
-    }
-
-    fn set_fact(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        self.storage.query(
-            "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
-            &[name.into(), write(value)?.into()],
-        )?;
-        Ok(())
     }
 
     fn warn(&self, what: &str, error: &Error) {

@@ -5,6 +5,7 @@
 //! own `ObjectStorage`; they run on workerd and in process alike.
 
 pub mod board;
+mod facts;
 pub mod incident;
 pub mod outbox;
 pub mod partnership;

@@ -6,6 +6,7 @@
 //! step below either happens whole or not at all; what an `await` separates
 //! must stand eviction in between.
 
+use super::facts::Facts;
 use super::repeats::{self, Idempotency, Taken};
 use super::tallies::{self, Tallies, stored_rollup};
 use super::transfer::is_held;
@@ -130,6 +131,7 @@ pub enum Reply {
 pub struct PartnershipObject {
     platform: Platform,
     storage: ObjectStorage,
+    facts: Facts,
 }
 
 impl PartnershipObject {
@@ -155,16 +157,13 @@ impl PartnershipObject {
                  probe TEXT NOT NULL PRIMARY KEY,
                  slot INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS facts (
-                 name TEXT NOT NULL PRIMARY KEY,
-                 value TEXT NOT NULL
-             ) STRICT, WITHOUT ROWID",
         ] {
             storage.query(sql, &[])?;
         }
         tallies::create_tables(&storage)?;
         repeats::create_table(&storage)?;
-        Ok(Self { platform, storage })
+        let facts = Facts::new(&storage)?;
+        Ok(Self { platform, storage, facts })
     }
 
     pub async fn handle(&self, command: Command) -> Result<Reply, Error> {
@@ -207,12 +206,12 @@ impl PartnershipObject {
         if self.definition()?.is_some_and(|known| known.revision > definition.revision) {
             return Ok(());
         }
-        self.set_fact("tenant_id", &tenant_id)?;
-        self.set_fact("definition", definition)
+        self.facts.set("tenant_id", &tenant_id)?;
+        self.facts.set("definition", definition)
     }
 
     fn definition(&self) -> Result<Option<Definition>, Error> {
-        self.fact("definition")
+        self.facts.get("definition")
     }
 
     // ---- taking what clients send ----
@@ -240,7 +239,7 @@ impl PartnershipObject {
             Taken::Done { value, at, .. } => (value, at),
         };
         // Without ticks the clients that push still cause evaluations.
-        let known: Assessment = self.fact("assessment")?.unwrap_or_default();
+        let known: Assessment = self.facts.get("assessment")?.unwrap_or_default();
         let minute = |at: Timestamp| at.floor_to(MINUTE_MS);
         if known.evaluated_at.is_none_or(|at| minute(at) < minute(stored_at)) {
             self.assess_and_report().await;
@@ -288,12 +287,12 @@ impl PartnershipObject {
         for ((table, grain, start, origin), added) in buckets {
             self.add_to_rollup(table, grain, start, origin, added)?;
         }
-        let mut latency: Histogram = self.fact("latency_ever")?.unwrap_or_default();
+        let mut latency: Histogram = self.facts.get("latency_ever")?.unwrap_or_default();
         rows.iter()
             .filter(|row| row.verdict.is_served())
             .filter_map(|row| row.latency_ms)
             .for_each(|latency_ms| latency.add(latency_ms));
-        self.set_fact("latency_ever", &latency)?;
+        self.facts.set("latency_ever", &latency)?;
         let rows = rows.len() as u64;
         self.count("observations", |kept| kept.saturating_add(rows))?;
         self.count("observations_total", |total| total.saturating_add(rows))
@@ -486,7 +485,7 @@ impl PartnershipObject {
                 StatusPageReading::failed("the page cannot be asked", now)
             }
         };
-        self.set_fact("status_page", &reading)
+        self.facts.set("status_page", &reading)
     }
 
     // ---- alerts ----
@@ -526,7 +525,7 @@ impl PartnershipObject {
         }
         let newest = self.newest()?;
         let kpis = self.kpis()?;
-        let page: Option<StatusPageReading> = self.fact("status_page")?;
+        let page: Option<StatusPageReading> = self.facts.get("status_page")?;
         let page = page.map(|page| page.at(now, settings.status_page_stale_after_ms).indicator);
         let verdict = verdict::current(&newest, now);
         let maintenance_until =
@@ -556,15 +555,15 @@ impl PartnershipObject {
             status_page: page,
             verdict,
         };
-        let mut book: AlertBook = self.fact("alerts")?.unwrap_or_default();
+        let mut book: AlertBook = self.facts.get("alerts")?.unwrap_or_default();
         book.evaluate(&evidence, &settings.alerting);
-        self.set_fact("alerts", &book)?;
+        self.facts.set("alerts", &book)?;
 
-        let mut outages: Vec<Outage> = self.fact("outages")?.unwrap_or_default();
+        let mut outages: Vec<Outage> = self.facts.get("outages")?.unwrap_or_default();
         // Down means that the newest two say so: the older is where it began.
         let down_since = newest.last().map_or(now, |(at, _)| *at);
         alert::note_outage(&mut outages, verdict, down_since, page, now);
-        self.set_fact("outages", &outages)?;
+        self.facts.set("outages", &outages)?;
 
         let statuses = evidence.slos.iter().zip(periods);
         let assessment = Assessment {
@@ -578,7 +577,7 @@ impl PartnershipObject {
             admission: alert::admission(&outages),
             maintenance_until,
         };
-        self.set_fact("assessment", &assessment)
+        self.facts.set("assessment", &assessment)
     }
 
     fn data_evidence(
@@ -682,11 +681,11 @@ impl PartnershipObject {
     /// Tells the tenant's incidents which alerts are open: all of them each
     /// time, so that a report that is lost, or comes twice, does no harm.
     async fn report(&self) -> Result<(), Error> {
-        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
+        let Some(tenant_id) = self.facts.get::<String>("tenant_id")? else { return Ok(()) };
         let Some(definition) = self.definition()? else { return Ok(()) };
-        let assessment: Assessment = self.fact("assessment")?.unwrap_or_default();
+        let assessment: Assessment = self.facts.get("assessment")?.unwrap_or_default();
         let Some(evaluated_at) = assessment.evaluated_at else { return Ok(()) };
-        let told: Option<Option<Timestamp>> = self.fact("told_of_none_at")?;
+        let told: Option<Option<Timestamp>> = self.facts.get("told_of_none_at")?;
         let is_news = told.flatten().is_none_or(|at| evaluated_at.since_ms(at) >= HOUR_MS);
         if assessment.alerts.is_empty() && !is_news {
             return Ok(());
@@ -695,12 +694,12 @@ impl PartnershipObject {
         let report =
             incident::Report { source: definition.id, evaluated_at, alerts: assessment.alerts };
         // Before the call: should its reply be lost, the next one is made again.
-        self.set_fact("told_of_none_at", &None::<Timestamp>)?;
+        self.facts.set("told_of_none_at", &None::<Timestamp>)?;
         incident::report(&self.platform, &tenant_id, report).await?;
         // Unless another evaluation found something meanwhile.
-        let latest: Assessment = self.fact("assessment")?.unwrap_or_default();
+        let latest: Assessment = self.facts.get("assessment")?.unwrap_or_default();
         if told_of_none && latest.evaluated_at == Some(evaluated_at) {
-            self.set_fact("told_of_none_at", &Some(evaluated_at))?;
+            self.facts.set("told_of_none_at", &Some(evaluated_at))?;
         }
         Ok(())
     }
@@ -708,7 +707,7 @@ impl PartnershipObject {
     // ---- what is known ----
 
     async fn publish(&self) -> Result<(), Error> {
-        let Some(tenant_id) = self.fact::<String>("tenant_id")? else { return Ok(()) };
+        let Some(tenant_id) = self.facts.get::<String>("tenant_id")? else { return Ok(()) };
         let Some(summary) = self.summary()? else { return Ok(()) };
         board::publish(&self.platform, &tenant_id, &summary).await
     }
@@ -759,11 +758,11 @@ impl PartnershipObject {
             covered_minutes,
             first_in_window: first.map(Timestamp::from_millis),
             latency: whole.latency(),
-            latency_ever: self.fact("latency_ever")?.unwrap_or_default(),
+            latency_ever: self.facts.get("latency_ever")?.unwrap_or_default(),
             newest: self.newest()?,
             kpis: self.kpis()?,
-            status_page: self.fact("status_page")?.unwrap_or_else(StatusPageReading::not_run),
-            assessment: self.fact("assessment")?.unwrap_or_default(),
+            status_page: self.facts.get("status_page")?.unwrap_or_else(StatusPageReading::not_run),
+            assessment: self.facts.get("assessment")?.unwrap_or_default(),
             stored: self.stored()?,
             definition,
         }))
@@ -804,8 +803,8 @@ impl PartnershipObject {
 
     fn stored(&self) -> Result<Stored, Error> {
         Ok(Stored {
-            observations: self.fact("observations")?.unwrap_or(0),
-            observations_total: self.fact("observations_total")?.unwrap_or(0),
+            observations: self.facts.get("observations")?.unwrap_or(0),
+            observations_total: self.facts.get("observations_total")?.unwrap_or(0),
             bytes: self.storage.size_bytes()?,
         })
     }
@@ -845,23 +844,10 @@ impl PartnershipObject {
 
     // ---- small things ----
 
-    fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let rows = self.storage.query("SELECT value FROM facts WHERE name = ?1", &[name.into()])?;
-        rows.first().map(|row| row.json("value")).transpose()
-    }
-
-    fn set_fact(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        self.storage.query(
-            "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
-            &[name.into(), write(value)?.into()],
-        )?;
-        Ok(())
-    }
-
     /// Changes a counter kept as a fact: counting the rows would read them all.
     fn count(&self, name: &str, change: impl FnOnce(u64) -> u64) -> Result<(), Error> {
-        let before: u64 = self.fact(name)?.unwrap_or(0);
-        self.set_fact(name, &change(before))
+        let before: u64 = self.facts.get(name)?.unwrap_or(0);
+        self.facts.set(name, &change(before))
     }
 
     fn number(&self, sql: &str, values: &[Value]) -> Result<u64, Error> {
