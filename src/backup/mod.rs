@@ -16,6 +16,8 @@ use crate::platform::sql::Statement;
 use crate::platform::{Error, ErrorKind, Platform};
 use crate::store::backups::{DRILL_KEY, Drill};
 use crate::store::{new_id, tenants};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// What one invocation may still do.
 ///
@@ -56,6 +58,15 @@ fn lease(platform: &Platform) -> Result<String, Error> {
 
 fn misuse(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Misuse, message)
+}
+
+/// How far a run has come, as it is saved.
+fn text(progress: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(progress).map_err(|error| misuse(error.to_string()))
+}
+
+fn parse<T: DeserializeOwned>(progress: &str) -> Result<T, Error> {
+    serde_json::from_str(progress).map_err(|error| misuse(error.to_string()))
 }
 
 /// Every object that holds something worth keeping, as binding and name.

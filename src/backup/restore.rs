@@ -5,7 +5,7 @@
 //! users of the set take his place. While it lasts, no cron job runs
 //! (`jobs::run`).
 
-use super::{Budget, lease, misuse, now, objects, run};
+use super::{Budget, lease, misuse, now, objects, parse, run, text};
 use crate::domain::backup::{BackupFile, FORMAT, Manifest};
 use crate::domain::seed;
 use crate::domain::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::objects::transfer::{self, Reply, Transfer};
 use crate::platform::sql::Statement;
 use crate::platform::{Error, Platform};
 use crate::store::activity::{self, Entry, Status};
-use crate::store::backups::{self, Backup, DRILL_KEY, Drill, file_key};
+use crate::store::backups::{self, Backup, DRILL_KEY, Drill};
 use crate::store::dump::{self, Inserts};
 use crate::store::{self, TABLES, tenants};
 use serde::{Deserialize, Serialize};
@@ -143,8 +143,7 @@ async fn work(
     budget: &mut Budget,
 ) -> Result<Option<Restored>, Error> {
     let (Some(manifest), Some(progress)) = (&set.manifest, &set.progress) else { return Ok(None) };
-    let mut progress: Progress =
-        serde_json::from_str(progress).map_err(|error| misuse(error.to_string()))?;
+    let mut progress: Progress = parse(progress)?;
     let (of_database, of_objects): (Vec<&BackupFile>, Vec<&BackupFile>) =
         manifest.files.iter().partition(|file| file.of == run::DATABASE);
     let files: Vec<&BackupFile> = of_objects.iter().chain(&of_database).copied().collect();
@@ -187,21 +186,9 @@ async fn work(
     }
 }
 
-fn text(progress: &Progress) -> Result<String, Error> {
-    serde_json::to_string(progress).map_err(|error| misuse(error.to_string()))
-}
-
 fn object_of(file: &BackupFile) -> Option<(String, String)> {
     let (binding, name) = file.of.split_once('/')?;
     Some((binding.to_owned(), name.to_owned()))
-}
-
-async fn lines(platform: &Platform, set: &str, file: &BackupFile) -> Result<String, Error> {
-    let bytes = platform.bucket.get(&file_key(set, &file.name)).await?;
-    match dump::defect(file, bytes.as_deref()) {
-        Some(defect) => Err(misuse(format!("{} {defect}", file.name))),
-        None => dump::unpack(&bytes.unwrap_or_default()),
-    }
 }
 
 /// Empties every table and puts the tenants in, in one transaction: at no
@@ -217,7 +204,7 @@ async fn wipe_database(platform: &Platform, set: &str, first: &BackupFile) -> Re
         triggers.push((row.get("name")?, row.get("sql")?));
     }
     let mut inserts = Inserts::default();
-    for text in lines(platform, set, first).await?.lines() {
+    for text in dump::read(&platform.bucket, set, first).await?.lines() {
         let line = dump::line(text)?;
         if line.table == "tenants" {
             inserts.push(&line)?;
@@ -234,7 +221,7 @@ async fn wipe_database(platform: &Platform, set: &str, first: &BackupFile) -> Re
 
 async fn load(platform: &Platform, set: &str, file: &BackupFile) -> Result<(), Error> {
     let mut inserts = Inserts::default();
-    for text in lines(platform, set, file).await?.lines() {
+    for text in dump::read(&platform.bucket, set, file).await?.lines() {
         let line = dump::line(text)?;
         if !TABLES.contains(&line.table.as_str()) {
             return Err(misuse(format!("{}: an unknown table", file.name)));

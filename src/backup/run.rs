@@ -5,7 +5,7 @@
 //! transaction together with the ends of those that are large, which are then
 //! read page by page up to there.
 
-use super::{Budget, lease, misuse, now, objects};
+use super::{Budget, lease, misuse, now, objects, parse, text};
 use crate::domain::backup::{BackupFile, FORMAT, Manifest, kept};
 use crate::domain::id::IdKind;
 use crate::domain::time::{HOUR_MS, Timestamp};
@@ -89,8 +89,7 @@ async fn work(
     budget: &mut Budget,
 ) -> Result<Step, Error> {
     let database = &platform.database;
-    let mut progress: Progress = serde_json::from_str(set.progress.as_deref().unwrap_or("{}"))
-        .map_err(|error| misuse(error.to_string()))?;
+    let mut progress: Progress = parse(set.progress.as_deref().unwrap_or("{}"))?;
     // Two who both think that it is their turn never write the same file.
     let author = lease.get(lease.len().saturating_sub(8)..).unwrap_or(lease);
     while progress.finished_at.is_none() {
@@ -123,10 +122,6 @@ async fn work(
 /// The last migration of this build.
 pub fn schema_version() -> String {
     MIGRATIONS.last().map(|(name, _)| (*name).to_owned()).unwrap_or_default()
-}
-
-fn text(progress: &Progress) -> Result<String, Error> {
-    serde_json::to_string(progress).map_err(|error| misuse(error.to_string()))
 }
 
 /// The smallest piece of work: an object's state, or a file of a large table.

@@ -6,10 +6,10 @@ use super::kpi::Direction;
 use super::partnership::{KpiDefinition, Summary};
 use super::rollup::{Quantile, WINDOW_MS};
 use super::settings::Settings;
+use super::slo::Tally;
 pub use super::statistics::round;
 use super::statistics::{Interval, poisson_rate, wilson};
 use super::time::{MINUTE_MS, Timestamp};
-use super::verdict::Class;
 use serde::{Deserialize, Serialize};
 
 pub const WINDOW_NAME: &str = "24h";
@@ -120,8 +120,7 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
 
     let higher = Some(Direction::HigherIsBetter);
     let lower = Some(Direction::LowerIsBetter);
-    let good = counts.in_class(Class::Good, targets.degraded_counts_as_bad);
-    let bad = counts.in_class(Class::Bad, targets.degraded_counts_as_bad);
+    let tally = Tally::availability(counts, targets.degraded_counts_as_bad);
     let (attempts, served) = (counts.attempts(), counts.up + counts.degraded);
     let latency = summary.latency.as_ref();
     let latency_n = latency.map_or(0, |latency| latency.n);
@@ -134,8 +133,8 @@ fn observed(summary: &Summary, now: Timestamp) -> Vec<(String, MetricDetail)> {
             "percent",
             Some(targets.availability_percent),
             higher,
-            good + bad,
-            percent(good, good + bad),
+            tally.total(),
+            percent(tally.good, tally.total()),
         ),
         metric("response_time", "ms", None, lower, latency_n, quantile(|l| &l.p50)),
         metric(

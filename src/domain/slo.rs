@@ -5,8 +5,10 @@
 //! window W, outcomes that say nothing of the partner left out. Burn
 //! b(W) = e(W) / B: at 1 the budget lasts just for the period.
 
+use super::rollup::{Counts, Rollup};
 use super::statistics::round;
 use super::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use super::verdict::Class;
 use serde::{Deserialize, Serialize};
 
 /// Periods that a budget may be for, in days.
@@ -69,6 +71,21 @@ impl Slo {
     pub fn period_ms(&self) -> i64 {
         i64::from(self.period_days) * DAY_MS
     }
+
+    /// The events of a stretch of time.
+    pub fn tally(&self, rollup: &Rollup, degraded_counts_as_bad: bool) -> Tally {
+        match (self.kind, self.threshold_ms) {
+            (SloKind::Latency, Some(threshold_ms)) => {
+                let (served, good) = (rollup.served(), rollup.served_within(threshold_ms));
+                Tally { good, bad: served.saturating_sub(good) }
+            }
+            // The table allows no latency objective without a threshold.
+            (SloKind::Latency, None) => Tally::default(),
+            (SloKind::Availability, _) => {
+                Tally::availability(&rollup.counts, degraded_counts_as_bad)
+            }
+        }
+    }
 }
 
 /// Good and bad events of a stretch of time.
@@ -79,6 +96,15 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Good and bad observations; those that say nothing of the partner are
+    /// neither.
+    pub fn availability(counts: &Counts, degraded_counts_as_bad: bool) -> Self {
+        Self {
+            good: counts.in_class(Class::Good, degraded_counts_as_bad),
+            bad: counts.in_class(Class::Bad, degraded_counts_as_bad),
+        }
+    }
+
     pub const fn total(self) -> u64 {
         self.good.saturating_add(self.bad)
     }

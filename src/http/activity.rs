@@ -1,8 +1,8 @@
 //! GET `/activity`: who did what when, and who was turned away.
 
 use super::app::Cx;
-use super::pages::Page;
-use super::problem::{Code, Problem};
+use super::pages::{Page, moment, parse_moment};
+use super::problem::Problem;
 use super::reply::Reply;
 use crate::domain::time::Timestamp;
 use crate::store::activity::{self, Position};
@@ -33,10 +33,11 @@ pub struct ActivityOut {
 
 pub async fn list(cx: Cx) -> Result<Reply, Problem> {
     let page = Page::of(&cx)?;
-    let position = page.after.as_deref().map(position).transpose()?;
+    let position = page.after.as_deref().map(parse_moment).transpose()?;
+    let position = position.map(|(at, id)| Position { at, id });
     let (database, tenant_id) = (&cx.app.platform.database, cx.caller()?.tenant_id());
     let mut lines = activity::before(database, tenant_id, position.as_ref(), page.fetch()).await?;
-    let next_cursor = page.cut(&cx, &mut lines, |line| format!("{}.{}", line.at.millis(), line.id));
+    let next_cursor = page.cut(&cx, &mut lines, |line| moment(line.at, &line.id));
     let activity = lines.into_iter().map(|line| ActivityLineOut {
         timestamp: line.at,
         event: line.event,
@@ -46,13 +47,4 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
     });
     let out = ActivityOut { activity: activity.collect(), next_cursor };
     Ok(page.link(&cx, Reply::ok(&out), out.next_cursor.as_deref()))
-}
-
-fn position(text: &str) -> Result<Position, Problem> {
-    let read = text.split_once('.').and_then(|(at, id)| {
-        let at = Timestamp::from_millis(at.parse().ok()?);
-        Some(Position { at, id: id.to_owned() })
-    });
-    let detail = "cursor: expected the next_cursor of a page of this list";
-    read.ok_or_else(|| Problem::new(Code::MalformedRequest, detail))
 }

@@ -9,7 +9,7 @@
 use super::app::Cx;
 use super::conditional;
 use super::idempotency::Once;
-use super::pages::Page;
+use super::pages::{Page, unreadable_cursor};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::domain::delivery::{self, Channel, ChannelKind, PAGERDUTY_URL, Target};
@@ -24,9 +24,9 @@ use crate::domain::probe_url::HTTPS_URL;
 use crate::domain::probe_url::{LoopbackPolicy, ProbeUrl};
 use crate::domain::seal::{NONCE_BYTES, Seal};
 use crate::domain::time::Timestamp;
-use crate::domain::validation::FieldError;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::domain::validation::PRINTABLE;
+use crate::domain::validation::{FieldError, check_text};
 use crate::log;
 use crate::objects::incident;
 use crate::objects::outbox::{self, ChannelState, Command};
@@ -375,9 +375,7 @@ fn check(cx: &Cx, input: ChannelIn, fresh: &[u8; 32]) -> Result<Checked, Problem
 }
 
 fn check_name(name: &str, errors: &mut Vec<FieldError>) {
-    let fits = (1..=100).contains(&name.chars().count());
-    if !fits || name.trim().is_empty() || name.chars().any(char::is_control) {
-        let detail = "expected 1 to 100 characters, no control characters, not all blank";
+    if let Err(detail) = check_text(name, 100) {
         errors.push(FieldError::new("/name", detail));
     }
 }
@@ -452,10 +450,7 @@ pub async fn deliveries(cx: Cx) -> Result<Reply, Problem> {
     let row = find(&cx).await?;
     let before = match &page.after {
         None => None,
-        Some(after) => Some(after.parse().map_err(|_| {
-            let detail = "cursor: expected the next_cursor of a page of this list";
-            Problem::new(Code::MalformedRequest, detail)
-        })?),
+        Some(after) => Some(after.parse().map_err(|_| unreadable_cursor())?),
     };
     let command = Command::Deliveries { channel_id: row.channel.id, before, limit: page.fetch() };
     let outbox::Reply::Deliveries(mut rows) = ask(&cx, command).await? else {

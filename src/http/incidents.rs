@@ -3,7 +3,7 @@
 
 use super::app::Cx;
 use super::idempotency;
-use super::pages::{Page, query_value};
+use super::pages::{Page, moment, parse_moment, query_value};
 use super::problem::{Code, Problem};
 use super::reply::Reply;
 use crate::domain::alert::Family;
@@ -97,24 +97,15 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
             Some(known.unwrap_or(name))
         }
     };
-    let before = page.after.as_deref().map(position).transpose()?;
+    let before = page.after.as_deref().map(parse_moment).transpose()?;
     let filter = Filter { is_open, partnership, before, limit: page.fetch() };
     let mut incidents = match call(&cx, &Command::List(filter)).await? {
         ObjectReply::Incidents(incidents) => incidents,
         other => return Err(unexpected(&other)),
     };
-    let next_cursor =
-        page.cut(&cx, &mut incidents, |last| format!("{}.{}", last.opened_at.millis(), last.id));
+    let next_cursor = page.cut(&cx, &mut incidents, |last| moment(last.opened_at, &last.id));
     let out = IncidentsOut { incidents: incidents.into_iter().map(render).collect(), next_cursor };
     Ok(page.link(&cx, Reply::ok(&out), out.next_cursor.as_deref()))
-}
-
-fn position(text: &str) -> Result<(Timestamp, String), Problem> {
-    let read = text
-        .split_once('.')
-        .and_then(|(at, id)| Some((Timestamp::from_millis(at.parse().ok()?), id.to_owned())));
-    let detail = "cursor: expected the next_cursor of a page of this list";
-    read.ok_or_else(|| Problem::new(Code::MalformedRequest, detail))
 }
 
 pub async fn show(cx: Cx) -> Result<Reply, Problem> {

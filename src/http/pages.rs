@@ -4,6 +4,7 @@
 use super::app::Cx;
 use super::problem::{Code, Problem};
 use super::reply::Reply;
+use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -77,9 +78,7 @@ pub fn parse(list: &str, query: &str) -> Result<Page, Problem> {
                 limit.replace(number).is_some()
             }
             "cursor" => {
-                let position = position(list, &value).ok_or_else(|| {
-                    malformed("cursor: expected the next_cursor of a page of this list".to_owned())
-                })?;
+                let position = position(list, &value).ok_or_else(unreadable_cursor)?;
                 after.replace(position).is_some()
             }
             // Another parameter means nothing here, as everywhere.
@@ -90,6 +89,24 @@ pub fn parse(list: &str, query: &str) -> Result<Page, Problem> {
         }
     }
     Ok(Page { limit: limit.unwrap_or(DEFAULT_LIMIT), after })
+}
+
+/// Where a list in the order of time goes on: after this instant and id.
+pub fn moment(at: Timestamp, id: &str) -> String {
+    format!("{}.{id}", at.millis())
+}
+
+/// # Errors
+/// 400 where the position is none that [`moment`] made.
+pub fn parse_moment(position: &str) -> Result<(Timestamp, String), Problem> {
+    position
+        .split_once('.')
+        .and_then(|(at, id)| Some((Timestamp::from_millis(at.parse().ok()?), id.to_owned())))
+        .ok_or_else(unreadable_cursor)
+}
+
+pub fn unreadable_cursor() -> Problem {
+    malformed("cursor: expected the next_cursor of a page of this list".to_owned())
 }
 
 /// The value of a filter in the query.

@@ -16,7 +16,7 @@ use crate::domain::score::{Health, Term};
 use crate::domain::slo::{SloStatus, Tally};
 use crate::domain::status_page::StatusPageReading;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Class, Verdict};
+use crate::domain::verdict::Verdict;
 use ::http::StatusCode;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -195,10 +195,7 @@ pub fn render(known: &Evaluated, now: Timestamp) -> PartnershipOut {
 
 fn availability(summary: &Summary) -> AvailabilityOut {
     let degraded = summary.definition.targets.degraded_counts_as_bad;
-    let tally = |counts: &Counts| Tally {
-        good: counts.in_class(Class::Good, degraded),
-        bad: counts.in_class(Class::Bad, degraded),
-    };
+    let tally = |counts: &Counts| Tally::availability(counts, degraded);
     let raw = tally(&summary.counts);
     let excused = tally(&summary.counts_in_maintenance);
     AvailabilityOut {

@@ -23,6 +23,7 @@ use crate::log;
 use crate::platform::sql::{Row, Value};
 use crate::platform::{Error, ObjectStorage, Platform};
 use crate::store::activity::SYSTEM;
+use crate::store::job_runs::TICK_LATE_MS;
 use crate::store::new_id;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,9 +31,10 @@ use std::collections::BTreeMap;
 pub const BINDING: &str = "INCIDENT";
 const DATASET: &str = "devskyy.incident";
 
-/// Ticks come once a minute; so long after the last one somebody is told. It
-/// is watched from here, as cron cannot tell of its own silence.
-const TICK_LATE_MS: i64 = 3 * MINUTE_MS + 30 * SECOND_MS;
+/// So long after the last tick somebody is told: a little later than it is
+/// late, as a tick takes its time. It is watched from here, as cron cannot tell
+/// of its own silence.
+const WATCHED_TICK_LATE_MS: i64 = TICK_LATE_MS + 30 * SECOND_MS;
 
 const RESOLVED_KEPT_MS: i64 = 400 * DAY_MS;
 
@@ -366,7 +368,7 @@ impl IncidentObject {
 
     fn watch_tick(&self, now: Timestamp) -> Result<(), Error> {
         let Some(last): Option<Timestamp> = self.facts.get("last_tick_at")? else { return Ok(()) };
-        if now.since_ms(last) < TICK_LATE_MS {
+        if now.since_ms(last) < WATCHED_TICK_LATE_MS {
             return Ok(());
         }
         let known = self.alerts_of(&Cause::of(SERVICE, Family::TickLate))?;
@@ -734,7 +736,7 @@ impl IncidentObject {
     async fn set_alarm(&self) -> Result<(), Error> {
         let now = self.now();
         let last: Option<Timestamp> = self.facts.get("last_tick_at")?;
-        let late_at = last.map(|last| last.plus_ms(TICK_LATE_MS)).filter(|at| *at > now);
+        let late_at = last.map(|last| last.plus_ms(WATCHED_TICK_LATE_MS)).filter(|at| *at > now);
         match outbox::next_due(&self.storage, now)?.into_iter().chain(late_at).min() {
             Some(at) => self.storage.set_alarm_ms(at.millis()).await,
             None => Ok(()),

@@ -15,6 +15,7 @@ use crate::domain::alert::{
     self, AlertBook, AlertPolicy, DataEvidence, Evidence, KpiEvidence, Outage, SloEvidence,
 };
 use crate::domain::histogram::Histogram;
+use crate::domain::maintenance::MaintenanceWindow;
 use crate::domain::observation::{Observation, Origin, RAW_RETENTION_MS};
 use crate::domain::partnership::{Assessment, Definition, KpiValue, Probe, Stored, Summary};
 use crate::domain::rollup::{Grain, Rollup, WINDOW_MS, window_plan};
@@ -185,10 +186,10 @@ impl PartnershipObject {
                 Ok(Reply::Ticked { probes_run })
             }
             Command::Observe { rows, reply, idempotency } => {
-                self.take(reply, idempotency, || self.observe(&rows)).await
+                self.take(reply, idempotency, |known| self.observe(&rows, &known.maintenance)).await
             }
             Command::RecordKpi { name, author, values, reply, idempotency } => {
-                self.take(reply, idempotency, || self.record_kpi(&name, &author, &values)).await
+                self.take(reply, idempotency, |_| self.record_kpi(&name, &author, &values)).await
             }
             Command::Simulate(wanted) => self.simulate(&wanted),
             Command::Ping => Ok(Reply::Pong { stored: self.stored()? }),
@@ -222,13 +223,11 @@ impl PartnershipObject {
         &self,
         reply: serde_json::Value,
         idempotency: Option<Idempotency>,
-        work: impl FnOnce() -> Result<(), Error>,
+        work: impl FnOnce(&Definition) -> Result<(), Error>,
     ) -> Result<Reply, Error> {
-        if self.definition()?.is_none() {
-            return Ok(Reply::Undefined);
-        }
+        let Some(definition) = self.definition()? else { return Ok(Reply::Undefined) };
         let taken = repeats::take(&self.storage, self.now(), idempotency.as_ref(), || {
-            work()?;
+            work(&definition)?;
             Ok(reply)
         })?;
         let (value, stored_at) = match taken {
@@ -253,7 +252,11 @@ impl PartnershipObject {
 
     /// Stores rows and adds them to the rollups of their own minute, hour and
     /// day, in whatever order they come.
-    fn observe(&self, rows: &[Observation]) -> Result<(), Error> {
+    fn observe(
+        &self,
+        rows: &[Observation],
+        maintenance: &[MaintenanceWindow],
+    ) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -271,7 +274,6 @@ impl PartnershipObject {
              FROM json_each(?1)",
             &[write(&values)?.into()],
         )?;
-        let maintenance = self.definition()?.map(|known| known.maintenance).unwrap_or_default();
         let mut buckets: BTreeMap<(&str, Grain, Timestamp, Origin), Rollup> = BTreeMap::new();
         for row in rows {
             let excused = maintenance.iter().any(|window| window.active_until(row.at).is_some());
@@ -401,7 +403,9 @@ impl PartnershipObject {
             && !self.outside_is_reachable(control_targets).await;
         let rows: Vec<Observation> =
             outcomes.into_iter().map(|outcome| outcome.observation(cut_off)).collect();
-        self.storage.transaction(|| self.observe(&rows))?;
+        // Read again: the probes took their time.
+        let maintenance = self.definition()?.map(|known| known.maintenance).unwrap_or_default();
+        self.storage.transaction(|| self.observe(&rows, &maintenance))?;
         Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
     }
 
@@ -647,7 +651,7 @@ impl PartnershipObject {
                     let Some(minute) = minute else { continue };
                     let rollup = stored_rollup(row)?;
                     for (slo, tally) in slos.iter().zip(&mut minute.tallies) {
-                        let part = tallies::of(slo, &rollup, degraded_counts_as_bad);
+                        let part = slo.tally(&rollup, degraded_counts_as_bad);
                         *tally = match table {
                             tallies::ALL => tally.plus(part),
                             _ => tally.without(part),

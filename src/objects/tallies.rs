@@ -3,7 +3,6 @@
 use crate::domain::rollup::{Counts, Grain, Rollup, window_plan};
 use crate::domain::slo::{Period, Slo, SloKind, Tally, WINDOWS, Windows};
 use crate::domain::time::{MINUTE_MS, Timestamp};
-use crate::domain::verdict::Class;
 use crate::platform::sql::Row;
 use crate::platform::{Error, ErrorKind, ObjectStorage};
 
@@ -80,12 +79,12 @@ impl Tallies<'_> {
         match self.slo.kind {
             SloKind::Latency => {
                 let merged = self.merged(table, from)?;
-                Ok(of(self.slo, &merged, self.degraded_counts_as_bad))
+                Ok(self.slo.tally(&merged, self.degraded_counts_as_bad))
             }
-            // As `of`, of sums that SQLite makes.
+            // As `Slo::tally`, of sums that SQLite makes.
             SloKind::Availability => {
                 let counts = counts(self.storage, table, from, self.now)?;
-                Ok(availability(&counts, self.degraded_counts_as_bad))
+                Ok(Tally::availability(&counts, self.degraded_counts_as_bad))
             }
         }
     }
@@ -105,27 +104,6 @@ impl Tallies<'_> {
             }
         }
         Ok(whole)
-    }
-}
-
-/// The events of an objective in a stretch of time.
-pub fn of(slo: &Slo, rollup: &Rollup, degraded_counts_as_bad: bool) -> Tally {
-    match (slo.kind, slo.threshold_ms) {
-        (SloKind::Latency, Some(threshold_ms)) => {
-            let (served, good) = (rollup.served(), rollup.served_within(threshold_ms));
-            Tally { good, bad: served.saturating_sub(good) }
-        }
-        // The table allows no latency objective without a threshold.
-        (SloKind::Latency, None) => Tally::default(),
-        (SloKind::Availability, _) => availability(&rollup.counts, degraded_counts_as_bad),
-    }
-}
-
-/// Good and bad observations.
-fn availability(counts: &Counts, degraded_counts_as_bad: bool) -> Tally {
-    Tally {
-        good: counts.in_class(Class::Good, degraded_counts_as_bad),
-        bad: counts.in_class(Class::Bad, degraded_counts_as_bad),
     }
 }
 

@@ -13,7 +13,7 @@
 use crate::domain::backup::BackupFile;
 use crate::domain::time::{HOUR_MS, Timestamp};
 use crate::platform::sql::Value;
-use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
+use crate::platform::{Error, ObjectStorage, Platform};
 use crate::store::backups::file_key;
 use crate::store::dump::{self, Inserts, Packer, Position};
 use serde::{Deserialize, Serialize};
@@ -159,11 +159,7 @@ pub async fn load(
     set: &str,
     file: &BackupFile,
 ) -> Result<Reply, Error> {
-    let bytes = platform.bucket.get(&file_key(set, &file.name)).await?;
-    if let Some(defect) = dump::defect(file, bytes.as_deref()) {
-        return Err(Error::new(ErrorKind::Misuse, format!("{} {defect}", file.name)));
-    }
-    let text = dump::unpack(&bytes.unwrap_or_default())?;
+    let text = dump::read(&platform.bucket, set, file).await?;
     storage.transaction(|| {
         let mut inserts = Inserts::default();
         for line in text.lines() {

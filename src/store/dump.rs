@@ -1,9 +1,10 @@
 //! Rows of any table as lines of JSON, gzipped, and back: for D1 and for the
 //! SQLite of an object alike. No table is known by name here.
 
+use super::backups::file_key;
 use crate::domain::backup::BackupFile;
 use crate::platform::sql::{MAX_PARAMETERS, Row, Statement, Value};
-use crate::platform::{Error, ErrorKind};
+use crate::platform::{Bucket, Error, ErrorKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -42,6 +43,18 @@ struct LineOut<'a> {
 pub struct Line {
     pub table: String,
     pub row: Map<String, Json>,
+}
+
+/// The lines of a file of a set, which must be as the manifest has it.
+///
+/// # Errors
+/// What differs, beside those of the bucket.
+pub async fn read(bucket: &Bucket, set: &str, file: &BackupFile) -> Result<String, Error> {
+    let bytes = bucket.get(&file_key(set, &file.name)).await?;
+    match defect(file, bytes.as_deref()) {
+        Some(defect) => Err(Error::new(ErrorKind::Misuse, format!("{} {defect}", file.name))),
+        None => unpack(&bytes.unwrap_or_default()),
+    }
 }
 
 /// A file in the making.
