@@ -180,25 +180,6 @@ impl Batch {
         self.bound();
     }
 
-    pub fn merge(&mut self, other: Self) {
-        for (endpoint, statuses) in other.requests {
-            let known = self.requests.entry(endpoint).or_default();
-            for (count, more) in known.iter_mut().zip(statuses) {
-                *count = count.saturating_add(more);
-            }
-        }
-        for (class, histogram) in other.durations {
-            self.durations.entry(class).or_default().merge(&histogram);
-        }
-        for (minute, classes) in other.minutes {
-            let known = self.minutes.entry(minute).or_default();
-            for (class, window) in classes {
-                known.entry(class).or_default().merge(&window);
-            }
-        }
-        self.bound();
-    }
-
     fn bound(&mut self) {
         while self.minutes.len() > MAX_MINUTES {
             self.minutes.pop_first();
@@ -300,6 +281,28 @@ mod tests {
         assert_eq!(batch.minutes.len(), MAX_MINUTES);
         assert_eq!(batch.requests[&endpoint("health")], [1_000, 0, 0, 0]);
         assert_eq!(batch.durations[&LimitClass::Default].count(), 1_000);
+    }
+
+    impl Batch {
+        /// As the object of a tenant adds them up, in one value.
+        fn merge(&mut self, other: Self) {
+            for (endpoint, statuses) in other.requests {
+                let known = self.requests.entry(endpoint).or_default();
+                for (count, more) in known.iter_mut().zip(statuses) {
+                    *count = count.saturating_add(more);
+                }
+            }
+            for (class, histogram) in other.durations {
+                self.durations.entry(class).or_default().merge(&histogram);
+            }
+            for (minute, classes) in other.minutes {
+                let known = self.minutes.entry(minute).or_default();
+                for (class, window) in classes {
+                    known.entry(class).or_default().merge(&window);
+                }
+            }
+            self.bound();
+        }
     }
 
     fn any_batch() -> impl Strategy<Value = Batch> {
