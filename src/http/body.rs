@@ -26,7 +26,7 @@ pub struct Request {
 
 pub enum Body {
     Whole(Bytes),
-    /// Longer than [`MAX_BODY_BYTES`]; the adapter stopped reading.
+    /// Longer than [`MAX_BODY_BYTES`]; the adapter kept nothing of it.
     TooLarge,
 }
 
