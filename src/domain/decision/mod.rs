@@ -3,4 +3,7 @@
 pub mod appraisal;
 pub mod chance;
 pub mod estimate;
+pub mod evidence;
+pub mod policy;
 pub mod ranking;
+pub mod strategy;
