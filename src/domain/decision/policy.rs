@@ -2,9 +2,9 @@
 //! the catalogue of strategies and how good evidence must be. A number in here
 //! is somebody's choice, with a name and a version; none is a measurement.
 
-use super::appraisal::Priority;
+use super::appraisal::{PlanPhase, Priority};
 use super::evidence::Family;
-use super::ranking::Direction;
+use super::ranking::{Direction, rounded};
 use super::strategy::{SIGNALS, TARGET_SIGNALS};
 use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
@@ -444,6 +444,27 @@ impl EvidenceRules {
 }
 
 impl AppraisalPolicy {
+    /// Preparation, delivery and verification with what is done in each, which
+    /// add up to the days there are, where somebody said how many.
+    pub fn phases(&self, days: Option<f64>, activities: [Vec<String>; 3]) -> Vec<PlanPhase> {
+        let preparation = days.map(|days| rounded(days * self.preparation_share));
+        let delivery = days.map(|days| rounded(days * self.delivery_share));
+        // What is left, so that the three add up.
+        let rest = |days: f64| Some(rounded(days - preparation? - delivery?));
+        let names = ["Preparation", "Delivery", "Verification"];
+        let durations = [preparation, delivery, days.and_then(rest)];
+        names
+            .into_iter()
+            .zip(durations)
+            .zip(activities)
+            .map(|((phase, duration_days), activities)| PlanPhase {
+                phase: phase.to_owned(),
+                duration_days,
+                activities,
+            })
+            .collect()
+    }
+
     /// The rules for an approval, the best first.
     pub fn approvals(&self) -> [&ApprovalRule; 3] {
         [&self.approve_immediate, &self.approve_scheduled, &self.approve_conditional]
