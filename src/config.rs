@@ -29,8 +29,20 @@ pub struct Config {
     pub signing_key_active: String,
     /// Seals the secrets of notification channels: 32 bytes in base64.
     pub channel_key: Option<SecretText>,
+    /// Who puts decisions into prose; `None`: nobody does.
+    pub narrator: Option<NarratorConfig>,
     pub bootstrap_username: Option<SecretText>,
     pub bootstrap_password: Option<SecretText>,
+}
+
+/// A chat endpoint in the form of OpenAI's API.
+#[derive(Clone)]
+pub struct NarratorConfig {
+    /// Such as `https://llm.example.com/v1/chat/completions`.
+    pub url: String,
+    pub model: String,
+    /// Sent as bearer token where there is one.
+    pub key: Option<SecretText>,
 }
 
 /// Text that never shows itself.
@@ -74,6 +86,9 @@ impl Config {
             signing_key_2: secret("SIGNING_KEY_2"),
             signing_key_active: text("SIGNING_KEY_ACTIVE").unwrap_or_else(|| "1".to_owned()),
             channel_key: secret("CHANNEL_KEY"),
+            narrator: text("NARRATOR_URL")
+                .zip(text("NARRATOR_MODEL"))
+                .map(|(url, model)| NarratorConfig { url, model, key: secret("NARRATOR_KEY") }),
             bootstrap_username: secret("BOOTSTRAP_ADMIN_USERNAME"),
             bootstrap_password: secret("BOOTSTRAP_ADMIN_PASSWORD"),
         }

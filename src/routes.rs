@@ -4,8 +4,8 @@
 use crate::auth::permission::Permission::{
     BackupsRead, BackupsWrite, ChannelsRead, ChannelsWrite, ConfigRead, ConfigWrite, DecisionsRead,
     DecisionsWrite, DocsRead, IncidentsRead, IncidentsWrite, IngestWrite, KeysRead, KeysWrite,
-    LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite, SystemRead,
-    UsersRead, UsersWrite,
+    LimitsRead, LimitsWrite, MetricsRead, PartnershipsRead, PartnershipsWrite, PoliciesRead,
+    PoliciesWrite, SystemRead, UsersRead, UsersWrite,
 };
 use crate::domain::rate_limit::LimitClass;
 use crate::domain::readiness::ReadinessReport;
@@ -14,8 +14,8 @@ use crate::http::route::Access::{Authenticated, Public, PublicHealth, Requires, 
 use crate::http::route::Route;
 use crate::http::{
     activity, alert_policies, backups, channels, config, decisions, docs, health, incidents, info,
-    ingest, keys, login, maintenance, metrics, openapi, partnerships, rate_limits, readiness,
-    registry, slos, status, users,
+    ingest, keys, login, maintenance, metrics, openapi, partnerships, policies, rate_limits,
+    readiness, registry, slos, status, users,
 };
 
 /// The table wants a plain function; handlers are `async`.
@@ -48,7 +48,7 @@ pub static ROUTES: &[Endpoint] = &[
         .replies::<metrics::MetricsOut>(200)
         .limit(LimitClass::Metrics),
     Route::post("decide", api!("/decisions"), Requires(DecisionsWrite),
-        "Appraise an investment; stored with its inputs and author", run!(decisions::decide))
+        "Answer a question: an investment, a strategy or a choice; with a signed receipt", run!(decisions::decide))
         .takes::<decisions::DecisionIn>()
         .replies::<decisions::DecisionOut>(200)
         .limit(LimitClass::Decisions)
@@ -180,9 +180,54 @@ pub static ROUTES: &[Endpoint] = &[
 
     // ---- operation ----
     Route::get("list_decisions", api!("/decisions"), Requires(DecisionsRead),
-        "Decisions made so far, newest first", run!(decisions::list))
+        "Decisions made so far, newest first; by kind, author, decision and time", run!(decisions::list))
         .replies::<decisions::DecisionsOut>(200)
         .paged(),
+    Route::get("decision_quality", api!("/decisions/quality"), Requires(DecisionsRead),
+        "Was the engine right: Brier score, calibration and accuracy", run!(decisions::quality))
+        .replies::<decisions::QualityOut>(200),
+    Route::get("get_decision", api!("/decisions/{id}"), Requires(DecisionsRead),
+        "A receipt with all that is needed to check it elsewhere", run!(decisions::show))
+        .replies::<decisions::DecisionRecordOut>(200)
+        .tagged(),
+    Route::post("replay_decision", api!("/decisions/{id}/replay"), Requires(DecisionsRead),
+        "Conclude once more from the stored evidence and policy", run!(decisions::replay))
+        .replies::<crate::domain::decision::receipt::Replay>(200)
+        .limit(LimitClass::Decisions),
+    Route::post("what_if", api!("/decisions/{id}/what-if"), Requires(DecisionsRead),
+        "What would follow from other weights, facts or constraints; nothing is stored", run!(decisions::what_if))
+        .takes::<crate::domain::decision::receipt::Changes>()
+        .replies::<decisions::WhatIfOut>(200)
+        .limit(LimitClass::Decisions),
+    Route::post("record_outcome", api!("/decisions/{id}/outcome"), Requires(DecisionsWrite),
+        "Say what became of a decision", run!(decisions::record_outcome))
+        .takes::<decisions::OutcomeIn>()
+        .replies::<decisions::OutcomeOut>(201)
+        .once(),
+    Route::get("list_policies", api!("/policies"), Requires(PoliciesRead),
+        "What decisions are made by", run!(policies::list))
+        .replies::<policies::PoliciesOut>(200),
+    Route::get("get_policy", api!("/policies/{id}"), Requires(PoliciesRead),
+        "The version in force, with its document", run!(policies::show))
+        .replies::<policies::PolicyOut>(200)
+        .tagged(),
+    Route::put("replace_policy", api!("/policies/{id}"), Requires(PoliciesWrite),
+        "Put another version in force; needs If-Match", run!(policies::replace))
+        .takes::<crate::domain::decision::policy::Policy>()
+        .replies::<policies::PolicyOut>(200)
+        .needs_if_match(),
+    Route::get("list_policy_versions", api!("/policies/{id}/versions"), Requires(PoliciesRead),
+        "Versions of a policy, newest first", run!(policies::list_versions))
+        .replies::<policies::PolicyVersionsOut>(200)
+        .paged(),
+    Route::get("get_policy_version", api!("/policies/{id}/versions/{version}"), Requires(PoliciesRead),
+        "One version of a policy, with its document", run!(policies::show_version))
+        .replies::<policies::PolicyOut>(200),
+    Route::post("rehearse_policy", api!("/policies/{id}/rehearse"), Requires(PoliciesRead),
+        "Which stored decisions a draft would have made otherwise, and why", run!(policies::rehearse))
+        .takes::<policies::RehearsalIn>()
+        .replies::<policies::RehearsalOut>(200)
+        .limit(LimitClass::Decisions),
     Route::get("list_activity", api!("/activity"), Requires(SystemRead),
         "Who did what when, and who was turned away; newest first", run!(activity::list))
         .replies::<activity::ActivityOut>(200)
@@ -320,6 +365,11 @@ pub static ROUTES: &[Endpoint] = &[
     Route::get("jwks", "/.well-known/jwks.json", Public,
         "Public keys that verify access tokens (RFC 7517)", run!(login::jwks))
         .replies::<crate::auth::token::Jwks>(200)
+        .limit(LimitClass::Documents)
+        .tagged(),
+    Route::get("receipt_keys", "/.well-known/receipt-keys.json", Public,
+        "Public keys that ever signed a receipt (RFC 7517)", run!(decisions::receipt_keys))
+        .replies::<decisions::ReceiptKeysOut>(200)
         .limit(LimitClass::Documents)
         .tagged(),
     Route::get("openapi", "/openapi.json", Public,

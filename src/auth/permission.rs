@@ -31,6 +31,8 @@ names! {
         PartnershipsWrite = "partnerships:write",
         DecisionsRead = "decisions:read",
         DecisionsWrite = "decisions:write",
+        PoliciesRead = "policies:read",
+        PoliciesWrite = "policies:write",
         SystemRead = "system:read",
         ConfigRead = "config:read",
         ConfigWrite = "config:write",
@@ -75,6 +77,7 @@ static GRANTS: &[(Role, &[Permission])] = &[
             PartnershipsRead,
             PartnershipsWrite,
             DecisionsRead,
+            PoliciesRead,
             SystemRead,
             DocsRead,
             IncidentsRead,
@@ -92,6 +95,7 @@ static GRANTS: &[(Role, &[Permission])] = &[
             PartnershipsWrite,
             DecisionsRead,
             DecisionsWrite,
+            PoliciesRead,
             DocsRead,
             SystemRead,
             IncidentsRead,
@@ -111,6 +115,7 @@ pub const FOR_API_KEYS: &[Permission] = &[
     PartnershipsWrite,
     DecisionsRead,
     DecisionsWrite,
+    PoliciesRead,
     SystemRead,
     DocsRead,
     IngestWrite,
@@ -152,6 +157,7 @@ mod tests {
                 LimitsRead,
                 LimitsWrite,
                 BackupsWrite,
+                PoliciesWrite,
             ] {
                 assert_eq!(role.may(permission), *role == Role::Admin, "{role:?} {permission:?}");
                 assert!(!FOR_API_KEYS.contains(&permission), "{permission:?}");

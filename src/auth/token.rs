@@ -15,7 +15,7 @@ use crate::domain::id::IdKind;
 use crate::domain::time::{SECOND_MS, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{SecretKey, SigningKey};
+use ed25519_dalek::{SecretKey, Signer, SigningKey};
 use hmac::{Hmac, Mac};
 use jwt_compact::alg::Ed25519;
 use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken, ValidationError};
@@ -126,6 +126,17 @@ fn public(pair: &SigningKey) -> String {
     URL_SAFE_NO_PAD.encode(pair.verifying_key().as_bytes())
 }
 
+fn jwk(key: &Key) -> Jwk {
+    Jwk {
+        kty: "OKP".to_owned(),
+        crv: "Ed25519".to_owned(),
+        x: public(&key.pair),
+        kid: key.kid.clone(),
+        use_: "sig".to_owned(),
+        alg: "EdDSA".to_owned(),
+    }
+}
+
 /// The claims beyond `exp`, `nbf` and `iat`.
 #[derive(Serialize, Deserialize)]
 struct Own {
@@ -224,18 +235,14 @@ impl Keys {
 
     /// The public keys, for whoever wants to check our tokens.
     pub fn jwks(&self) -> Jwks {
-        let keys = self
-            .live()
-            .map(|key| Jwk {
-                kty: "OKP".to_owned(),
-                crv: "Ed25519".to_owned(),
-                x: public(&key.pair),
-                kid: key.kid.clone(),
-                use_: "sig".to_owned(),
-                alg: "EdDSA".to_owned(),
-            })
-            .collect();
-        Jwks { keys }
+        Jwks { keys: self.live().map(jwk).collect() }
+    }
+
+    /// Signs bytes that are no token: what a token signs never begins with a
+    /// brace, and canonical JSON always does. The key's name, its public half,
+    /// and the signature.
+    pub fn sign_json(&self, bytes: &[u8]) -> (Jwk, [u8; 64]) {
+        (jwk(&self.active), self.active.pair.sign(bytes).to_bytes())
     }
 
     /// The refresh token that follows this one. It is a function of the token

@@ -57,6 +57,7 @@ pub async fn occupied(platform: &Platform) -> Result<Option<Refusal>, Error> {
             "SELECT (SELECT COUNT(*) FROM tenants) AS tenants, (SELECT COUNT(*) FROM users) AS users, \
              (SELECT COUNT(*) FROM api_keys) AS api_keys, (SELECT COUNT(*) FROM decisions) AS decisions, \
              (SELECT COUNT(*) FROM settings) AS settings, \
+             (SELECT COUNT(*) FROM policies) AS policies, \
              (SELECT COUNT(*) FROM partnerships) AS partnerships, \
              (SELECT COUNT(*) FROM partnerships WHERE revision > 1) AS changed",
         ))
@@ -69,6 +70,7 @@ pub async fn occupied(platform: &Platform) -> Result<Option<Refusal>, Error> {
         ("api_keys", 0),
         ("decisions", 0),
         ("settings", 1),
+        ("policies", 1),
         ("partnerships", seed::PARTNERSHIPS.len() as u64),
         ("changed", 0),
     ] {

@@ -30,6 +30,9 @@ pub const CHANNEL_ID: &str = "^chn_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 
 /// What an id of a delivery looks like.
 pub const DELIVERY_ID: &str = "^dlv_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+/// What an id of a decision looks like.
+pub const DECISION_ID: &str = "^dec_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
 /// What an id of a backup looks like.
 pub const BACKUP_ID: &str = "^bak_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
@@ -44,6 +47,7 @@ pub enum IdKind {
     RefreshToken,
     RefreshFamily,
     Decision,
+    Outcome,
     Activity,
     Token,
     ApiKey,
@@ -63,6 +67,7 @@ impl IdKind {
             Self::RefreshToken => "rft_",
             Self::RefreshFamily => "fam_",
             Self::Decision => "dec_",
+            Self::Outcome => "out_",
             Self::Activity => "act_",
             Self::Token => "tok_",
             Self::ApiKey => "key_",

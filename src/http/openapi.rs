@@ -67,7 +67,8 @@ pub use generator::{Example, Examples, example_name, generate};
 mod generator {
     use crate::auth::permission::{Permission, Role};
     use crate::domain::id::{
-        BACKUP_ID, CHANNEL_ID, DELIVERY_ID, INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG, USER_ID,
+        BACKUP_ID, CHANNEL_ID, DECISION_ID, DELIVERY_ID, INCIDENT_ID, KEY_ID, MAINTENANCE_ID, SLUG,
+        USER_ID,
     };
     use crate::http::app::Endpoint;
     use crate::http::docs::FILES;
@@ -162,7 +163,10 @@ out.";
         ("Partnerships", "What was agreed with each partner and how far it is kept."),
         ("Objectives and incidents", "What was promised, what burns, and who looks after it."),
         ("Ingest", "What clients measured and sent."),
-        ("Decisions", "Whether an investment is worth it, and why."),
+        (
+            "Decisions",
+            "Investments, strategies and choices: ranked, explained, signed, and judged later.",
+        ),
         ("Notifications", "Where incidents are told, and what arrived there."),
         ("Backups", "Sets of backups: the list, checks, and filling an empty environment."),
         ("System", "The service itself."),
@@ -184,6 +188,8 @@ out.";
         ("/kpis/", "Ingest"),
         ("/partnerships", "Partnerships"),
         ("/decisions", "Decisions"),
+        ("/policies", "Decisions"),
+        ("/receipt-keys.json", "Decisions"),
         ("/channels", "Notifications"),
         ("/deliveries", "Notifications"),
         ("/backups", "Backups"),
@@ -213,6 +219,9 @@ out.";
         ("/maintenance/", "window", "Id of the maintenance.", MAINTENANCE_ID),
         ("/slos/", "key", "Key of the objective.", SLUG),
         ("/backups/", "id", "Id of the set.", BACKUP_ID),
+        ("/decisions/", "id", "Id of the decision.", DECISION_ID),
+        ("/policies/", "id", "Id of the policy: `standard`.", SLUG),
+        ("/versions/", "version", "Number of the version.", "^[1-9][0-9]{0,8}$"),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
         ("/deliverables/", "key", "Key of the deliverable.", SLUG),
@@ -237,8 +246,31 @@ out.";
                     json!({ "type": "string", "pattern": SLUG }),
                 ),
             ],
+            "list_decisions" => vec![
+                (
+                    "kind",
+                    "Only of this kind.",
+                    json!({ "type": "string", "enum": ["appraisal", "strategy", "choice"] }),
+                ),
+                (
+                    "author",
+                    "Id of the user or API key that asked.",
+                    json!({ "type": "string", "minLength": 1, "maxLength": 100 }),
+                ),
+                (
+                    "decision",
+                    "Such as `APPROVE_IMMEDIATE`.",
+                    json!({ "type": "string", "minLength": 1, "maxLength": 100 }),
+                ),
+                ("from", "Decided at this instant or later.", instant()),
+                ("to", "Decided before this instant.", instant()),
+            ],
             _ => vec![],
         }
+    }
+
+    fn instant() -> Value {
+        json!({ "type": "string", "format": "date-time", "pattern": "^(19[7-9]|2)" })
     }
 
     /// What a reply of the first route (by id) gives to a request of the
@@ -371,6 +403,7 @@ out.";
         (404, "NotFound"),
         (409, "Conflict"),
         (412, "PreconditionFailed"),
+        (428, "PreconditionRequired"),
         (413, "PayloadTooLarge"),
         (415, "UnsupportedMediaType"),
         (422, "Invalid"),
@@ -710,6 +743,9 @@ out.";
         }
         if route.minds_if_match {
             statuses.push(412);
+        }
+        if route.needs_if_match {
+            statuses.push(428);
         }
         statuses.extend([429, 500, 503]);
         statuses

@@ -42,6 +42,7 @@ codes! {
     MethodNotAllowed 405 "method_not_allowed" "The resource does not know this method";
     Conflict 409 "conflict" "The resource exists or has changed";
     PreconditionFailed 412 "precondition_failed" "The resource is not as the request expects";
+    PreconditionRequired 428 "precondition_required" "The request must say which state it changes";
     PayloadTooLarge 413 "payload_too_large" "The body is too large";
     UnsupportedMediaType 415 "unsupported_media_type" "The body has the wrong media type";
     Invalid 422 "validation_failed" "The body is not valid";

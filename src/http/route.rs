@@ -54,6 +54,8 @@ pub struct Route<H> {
     pub tagged: bool,
     /// Minds `If-Match`.
     pub minds_if_match: bool,
+    /// Nothing is changed without `If-Match`.
+    pub needs_if_match: bool,
     pub handler: H,
 }
 
@@ -99,6 +101,7 @@ impl<H: Copy> Route<H> {
             paged: false,
             tagged: false,
             minds_if_match: false,
+            needs_if_match: false,
             handler,
         }
     }
@@ -158,6 +161,13 @@ impl<H: Copy> Route<H> {
     /// A change that `If-Match` can tie to a state.
     pub const fn if_match(mut self) -> Self {
         self.minds_if_match = true;
+        self
+    }
+
+    /// A change that `If-Match` must tie to a state.
+    pub const fn needs_if_match(mut self) -> Self {
+        self.minds_if_match = true;
+        self.needs_if_match = true;
         self
     }
 

@@ -18,6 +18,7 @@ pub const TABLE: &str = "backups";
 pub const GROWING: &[(&str, &[&str], &str)] = &[
     ("refresh_tokens", &[], "rowid"),
     ("decisions", &[], "rowid"),
+    ("decision_outcomes", &[], "rowid"),
     ("activity", &[], "rowid"),
     ("idempotency_keys", &["tenant_id", "scope"], "created_at"),
 ];

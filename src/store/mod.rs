@@ -10,6 +10,7 @@ pub mod dump;
 pub mod idempotency;
 pub mod job_runs;
 pub mod kv;
+pub mod policies;
 pub mod refresh_tokens;
 pub mod registry;
 pub mod settings;
@@ -36,7 +37,10 @@ pub const TABLES: &[&str] = &[
     "deliverables",
     "slos",
     "maintenance_windows",
+    "policies",
     "decisions",
+    "decision_outcomes",
+    "receipt_keys",
     "activity",
     "settings",
     "idempotency_keys",
@@ -67,6 +71,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     migration!("0011_maintenance.sql"),
     migration!("0012_channels.sql"),
     migration!("0013_backups.sql"),
+    migration!("0014_receipts.sql"),
 ];
 
 /// Names of the migrations the database has applied, in order.

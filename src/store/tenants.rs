@@ -1,8 +1,8 @@
-//! `tenants`: who owns rows. A new tenant gets its settings and the six
+//! `tenants`: who owns rows. A new tenant gets its settings, a policy and the six
 //! partnerships as definitions, and no values.
 
 use super::activity::{self, Entry, Status};
-use super::{registry, settings};
+use super::{policies, registry, settings};
 use crate::domain::seed;
 use crate::domain::time::Timestamp;
 use crate::platform::sql::Statement;
@@ -37,6 +37,7 @@ pub fn create(
             .bind(name)
             .bind(now.millis()),
         settings::insert_first(tenant_id, author, now)?,
+        policies::Version::first(author, now)?.insert(tenant_id),
     ];
     for seed in &seed::PARTNERSHIPS {
         statements.extend(registry::insert(tenant_id, &registry::seeded(seed, now))?);

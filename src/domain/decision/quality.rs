@@ -19,6 +19,22 @@ pub enum Fate {
     Reversed,
 }
 
+impl Fate {
+    pub const ALL: [Self; 3] = [Self::Adopted, Self::Rejected, Self::Reversed];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Rejected => "rejected",
+            Self::Reversed => "reversed",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fate| fate.name() == name)
+    }
+}
+
 /// Whether a decision was right: one that was adopted was, where every success
 /// criterion that has an observed value was met; one that was reversed was
 /// not. `None`: nobody can say.

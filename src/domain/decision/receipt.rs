@@ -132,21 +132,33 @@ pub struct Replay {
 /// A receipt or a policy that cannot be read.
 pub fn replay(receipt: &Value, policy: &Policy) -> Result<Replay, String> {
     let stored = Stored::read(receipt)?;
-    let fresh = fields(&stored.decide(policy)?)?;
-    let mut differences = Vec::new();
-    for (field, recomputed) in fresh {
-        let known = receipt.get(&field).cloned().unwrap_or(Value::Null);
-        // By the canonical form: 1.0 and 1 are one number.
-        if canonical(&known)? != canonical(&recomputed)? {
-            differences.push(Difference { field, stored: known, recomputed });
-        }
-    }
+    let differences = differences(receipt, &stored.decide(policy)?)?;
     Ok(Replay {
         identical: differences.is_empty(),
         differences,
         stored_engine_version: stored.engine_version,
         engine_version: ENGINE_VERSION,
     })
+}
+
+/// Names of the fields in which a conclusion is not that of the receipt.
+///
+/// # Errors
+/// A number that JSON cannot hold.
+pub fn changed(receipt: &Value, conclusion: &Conclusion) -> Result<Vec<String>, String> {
+    Ok(differences(receipt, conclusion)?.into_iter().map(|difference| difference.field).collect())
+}
+
+fn differences(receipt: &Value, conclusion: &Conclusion) -> Result<Vec<Difference>, String> {
+    let mut differences = Vec::new();
+    for (field, recomputed) in fields(conclusion)? {
+        let known = receipt.get(&field).cloned().unwrap_or(Value::Null);
+        // By the canonical form: 1.0 and 1 are one number.
+        if canonical(&known)? != canonical(&recomputed)? {
+            differences.push(Difference { field, stored: known, recomputed });
+        }
+    }
+    Ok(differences)
 }
 
 fn fields(conclusion: &Conclusion) -> Result<Map<String, Value>, String> {
