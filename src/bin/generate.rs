@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
     use devskyy_orchestration::auth::permission::{FOR_API_KEYS, Permission, Role};
+    use devskyy_orchestration::domain::decision::policy;
     use devskyy_orchestration::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
     use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
     use devskyy_orchestration::http::Endpoint;
@@ -140,8 +141,27 @@ mod host {
         let stricter = json!({ "partnership": "grok", "days": 1, "policy": { "min_bad_samples": 5 } });
         story.show("simulate_alerts", &[], Some(stricter))?;
 
+        story.say("decide", &[], Some(json!({ "context": choice() })))?;
+        let made = story.say("decide", &[], Some(json!({ "context": strategy() })))?;
+        let decision = text(&made, "decision_id");
         story.show("decide", &[], Some(json!({ "context": investment() })))?;
         story.show("list_decisions", &[], None)?;
+        story.show("get_decision", &[&decision], None)?;
+        story.show("replay_decision", &[&decision], None)?;
+        let cheaper = json!({ "weights": { "cost_share": 40.0 }, "facts": { "grok_brand.score": 95.0 } });
+        story.show("what_if", &[&decision], Some(cheaper))?;
+        let done = json!({ "outcome": "adopted", "observed": observed(&made), "note": "Looked at after a month." });
+        story.show("record_outcome", &[&decision], Some(done))?;
+        story.show("decision_quality", &[], None)?;
+        story.show("receipt_keys", &[], None)?;
+        story.show("list_policies", &[], None)?;
+        story.show("get_policy", &["standard"], None)?;
+        story.refuse(428, "replace_policy", &["standard"], Some(small_policy()?))?;
+        let draft = json!({ "document": small_policy()?, "days": 30 });
+        story.show("rehearse_policy", &["standard"], Some(draft))?;
+        story.show_tied("replace_policy", &["standard"], "get_policy", small_policy()?)?;
+        story.show("list_policy_versions", &["standard"], None)?;
+        story.show("get_policy_version", &["standard", "1"], None)?;
 
         story.show("create_partnership", &[], Some(new_partnership(agency)))?;
         let faster =
@@ -263,6 +283,43 @@ mod host {
         })
     }
 
+    fn strategy() -> Value {
+        json!({ "business_goal": "improve_reliability", "timeframe": "90_days", "budget": 50000.0 })
+    }
+
+    fn choice() -> Value {
+        let criterion = |id: &str, direction: &str, weight: f64, bounds: [f64; 2]| json!({ "id": id, "direction": direction, "weight": weight, "bounds": bounds });
+        json!({
+            "title": "Who answers the chat",
+            "options": [
+                { "id": "cursor", "values": { "uptime": "cursor.metrics.uptime", "price": 40.0 } },
+                { "id": "claude", "values": { "uptime": "claude.metrics.uptime", "price": 55.0 } },
+            ],
+            "criteria": [
+                criterion("uptime", "max", 7.0, [90.0, 100.0]),
+                criterion("price", "min", 3.0, [0.0, 100.0]),
+            ],
+        })
+    }
+
+    /// Every success criterion of a decision, just met.
+    fn observed(decision: &Value) -> Value {
+        let criteria = decision.get("success_criteria").and_then(Value::as_array);
+        let values = criteria.into_iter().flatten().filter_map(|criterion| {
+            let fact = criterion.get("fact")?.as_str()?;
+            Some((fact.to_owned(), criterion.get("target")?.clone()))
+        });
+        values.collect::<Map<_, _>>().into()
+    }
+
+    /// The policy that ships, with the one option that needs no evidence.
+    fn small_policy() -> Result<Value, String> {
+        let mut policy = policy::shipped()?;
+        policy.title = "Nothing but the present course".to_owned();
+        policy.strategy.catalogue.retain(|option| option.id == "MAINTAIN_COURSE");
+        serde_json::to_value(policy).map_err(|error| error.to_string())
+    }
+
     fn new_partnership(id: &str) -> Value {
         json!({
             "id": id,
@@ -368,6 +425,28 @@ mod host {
             };
             self.examples.insert(id.to_owned(), example);
             Ok(reply)
+        }
+
+        /// As [`Story::show`], tied by `If-Match` to what another route shows.
+        fn show_tied(
+            &mut self,
+            id: &str,
+            parameters: &[&str],
+            reader: &str,
+            body: Value,
+        ) -> Result<(), String> {
+            let known = self.expect(200, reader, parameters, &[], None)?;
+            let etag = known.header("etag").unwrap_or_default().to_owned();
+            let fields = [("content-type", "application/json"), ("if-match", etag.as_str())];
+            let sent = Body::Whole(body.to_string().into());
+            let reply = json_of(self.expect(200, id, parameters, &fields, Some(sent))?)?;
+            let example = Example {
+                request: Some(body),
+                response: Some(readable(reply, KEPT)),
+                ..self.examples.get(reader).cloned().unwrap_or_default()
+            };
+            self.examples.insert(id.to_owned(), example);
+            Ok(())
         }
 
         /// Calls a route that then must succeed.
@@ -623,6 +702,9 @@ mod host {
              VALUES ('ten_default', 'access_retired', 'Retired', 'Nobody', 99.9, 95, 0, 1, 0, 0)",
             "INSERT INTO partnership_names (tenant_id, name, partnership_id) \
              VALUES ('ten_default', 'access_retired', 'access_retired')",
+            "INSERT INTO decisions (id, tenant_id, kind, decision, inputs, reply, author_id, \
+             created_at) VALUES ('dec_access_target', 'ten_default', 'appraisal', \
+             'INSUFFICIENT_DATA', '{}', '{}', 'system', 0)",
             // Nobody can open its secret, so a test of it calls nowhere.
             "INSERT INTO channels (tenant_id, id, kind, name, min_severity, enabled, host, sealed, \
              revision, created_at, created_by, updated_at) VALUES ('ten_default', \
@@ -727,6 +809,18 @@ mod host {
                 }
                 "note_incident" => Case { status: Some(404), ..body(json!({ "text": "a note" })) },
                 "simulate_alerts" => body(json!({ "days": 1 })),
+                // Decided before there were receipts, as SQL can sign none.
+                "replay_decision" => Case { status: Some(409), ..Case::default() },
+                "what_if" => Case { status: Some(409), ..body(json!({})) },
+                "record_outcome" => body(json!({ "outcome": "rejected" })),
+                // The table has no If-Match.
+                "replace_policy" => {
+                    Case { status: Some(428), body: small_policy().ok(), ..Case::default() }
+                }
+                "rehearse_policy" => Case {
+                    body: small_policy().ok().map(|draft| json!({ "document": draft, "days": 1 })),
+                    ..Case::default()
+                },
                 "change_config" => body(json!({ "limits": { "ingest": 700 } })),
                 // No user of the table has a password that anybody knows.
                 "login" => Case {
@@ -799,6 +893,8 @@ mod host {
                 Some("/api/v1/orchestration/backups/") => {
                     vec!["bak_00000000-0000-7000-8000-000000000000"]
                 }
+                Some("/api/v1/orchestration/decisions/") => vec!["dec_access_target"],
+                Some("/api/v1/orchestration/policies/") => vec!["standard", "1"],
                 Some("/docs-assets/") => vec!["page.js"],
                 Some(_) => return Err(format!("{}: nothing is known to be there", route.path)),
             };
@@ -827,7 +923,9 @@ mod host {
             let for_keys = permission.is_none_or(|needed| FOR_API_KEYS.contains(&needed))
                 && route.access != Access::User;
             let open = public || matches!(route.access, Access::PublicHealth(_));
-            let of_first = (route.path.contains('{') || route.path.contains("/backups")) && !public;
+            // Every tenant has a policy of this name.
+            let of_all = public || route.path.contains("/policies");
+            let of_first = (route.path.contains('{') || route.path.contains("/backups")) && !of_all;
             expected.extend([
                 ("api_key", if_may(for_keys)),
                 ("api_key_without", if_may(for_keys && permission.is_none())),

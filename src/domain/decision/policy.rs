@@ -228,6 +228,7 @@ pub struct CatalogueOption {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub title: String,
     /// Null: about all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetRule>,
     /// All must hold for the option to be there.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 10)))]
@@ -253,9 +254,9 @@ pub struct CatalogueOption {
 #[serde(deny_unknown_fields)]
 pub struct Precondition {
     pub signal: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
 }
 
@@ -278,7 +279,7 @@ pub struct CostModel {
 pub struct Linear {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     pub base: f64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 8)))]
     pub terms: Vec<LinearTerm>,
 }
@@ -315,13 +316,13 @@ pub struct SuccessRule {
     /// Of the target (`target.score`), of the worst partnership
     /// (`worst.score`), or `cost`.
     pub fact: SuccessFact,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
     /// At least today's value and this much more (at most 100 for a score, 1
     /// for a ratio).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raise_by: Option<f64>,
 }
 
@@ -350,7 +351,7 @@ pub enum SuccessFact {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RiskRule {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Precondition>,
     /// What may go wrong.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500)))]

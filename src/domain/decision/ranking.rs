@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// Which way a criterion is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "CriterionDirection"))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// A benefit: more is better.

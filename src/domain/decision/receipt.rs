@@ -38,6 +38,7 @@ pub struct Receipt {
     pub policy: PolicyRef,
     pub engine_version: u32,
     /// The context of the request; live facts by their full names.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Map<String, Value>"))]
     pub question: Question,
     #[serde(flatten)]
     pub conclusion: Conclusion,
