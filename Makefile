@@ -23,6 +23,9 @@ OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
 FUZZ_LIST    := tests/fuzz/requirements.txt
 FUZZ_TOOLS   := $(TOOLS)/schemathesis-$(SCHEMATHESIS_VERSION)-$(shell cksum < $(FUZZ_LIST) | cut -d ' ' -f 1)
 SCHEMATHESIS := $(FUZZ_TOOLS)/bin/schemathesis
+CONFORMANCE_LIST  := tests/conformance/requirements.txt
+PYMCDM_VERSION    := $(shell sed -n 's/^pymcdm==//p' $(CONFORMANCE_LIST))
+CONFORMANCE_TOOLS := $(TOOLS)/pymcdm-$(PYMCDM_VERSION)-$(shell cksum < $(CONFORMANCE_LIST) | cut -d ' ' -f 1)
 PYTHON       ?= python3
 
 # Named after the lock file's content: `npm ci` runs once for each content, whatever the file times say.
@@ -56,7 +59,7 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker test-telemetry setup-schema test-schema fuzz size audit restore drill deploy clean distclean
+	generate check-generated test-native test-tools test-worker test-telemetry setup-schema test-schema fuzz conformance size audit restore drill deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +111,13 @@ $(SCHEMATHESIS): $(FUZZ_LIST)
 	@$(PYTHON) -m venv --clear $(FUZZ_TOOLS) \
 		|| { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: python3-venv)." >&2; exit 1; }
 	$(FUZZ_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $(FUZZ_LIST)
+	@touch $@
+
+# A library without a program: the mark comes last.
+$(CONFORMANCE_TOOLS)/installed: $(CONFORMANCE_LIST)
+	@$(PYTHON) -m venv --clear $(CONFORMANCE_TOOLS) \
+		|| { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	$(CONFORMANCE_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $(CONFORMANCE_LIST)
 	@touch $@
 
 ## ---- build and run -----------------------------------------------------------------------------
@@ -203,6 +213,12 @@ fuzz: build setup-schema ## a million cases for each parser (FUZZ_CASES), then t
 	FUZZ_CASES=$${FUZZ_CASES:-1000000} FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} \
 		cargo test $(LOCKED) --profile fuzz --test parsers -- --nocapture
 	SCHEMATHESIS=$(SCHEMATHESIS) node tests/fuzz/schema.mjs --continue-on-failure
+
+# The test itself is one of `make test-native`: it reads the kept file.
+conformance: $(CONFORMANCE_TOOLS)/installed ## compare our rankings with those of pymcdm, of problems made anew (CONFORMANCE_SEED, CONFORMANCE_PROBLEMS)
+	$(CONFORMANCE_TOOLS)/bin/python tests/conformance/problems.py
+	printed=$$(cargo test $(LOCKED) --test conformance -- --nocapture | tee /dev/stderr) \
+		&& sed -n 's/^conformance: //p' <<< "$$printed" > tests/conformance/results.txt
 
 size: build ## what a deploy would upload; 2 MB gzipped or more is an error
 	@node tools/size.mjs
