@@ -4,3 +4,4 @@ pub mod appraisal;
 pub mod chance;
 pub mod estimate;
 pub mod ranking;
+pub mod receipt;
