@@ -3,6 +3,7 @@
 # Versions that no lock file holds. The rest: rust-toolchain.toml (compiler), Cargo.lock (crates),
 # package-lock.json (Node, wrangler, wasm-opt, esbuild).
 WORKER_BUILD_VERSION := 0.8.7
+WASM_PACK_VERSION    := 0.15.1
 MACHETE_VERSION      := 0.9.2
 DENY_VERSION         := 0.20.2
 OHA_VERSION          := 1.16.0
@@ -16,6 +17,7 @@ TOOLS_DIR    ?= .tools
 TOOLS        := $(abspath $(TOOLS_DIR))
 WORKER_BUILD := $(TOOLS)/worker-build-$(WORKER_BUILD_VERSION)/bin/worker-build
 WASM_BINDGEN := $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)/bin/wasm-bindgen
+WASM_PACK    := $(TOOLS)/wasm-pack-$(WASM_PACK_VERSION)/bin/wasm-pack
 MACHETE      := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY         := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
@@ -58,8 +60,8 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker test-telemetry setup-schema test-schema fuzz conformance size audit restore drill deploy clean distclean
+.PHONY: help setup rust-target docs-assets build pkg dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
+	generate check-generated test-native test-tools test-worker test-pkg test-telemetry setup-schema test-schema fuzz conformance size audit restore drill deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +90,12 @@ $(WORKER_BUILD):
 
 $(WASM_BINDGEN):
 	cargo install wasm-bindgen-cli --version $(WASM_BINDGEN_VERSION) --root $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)
+
+# Packs the npm package; installed by the first `make pkg`. It looks for updates of itself unless the file where it notes
+# the last look says nothing.
+$(WASM_PACK):
+	cargo install wasm-pack --version $(WASM_PACK_VERSION) --root $(TOOLS)/wasm-pack-$(WASM_PACK_VERSION)
+	@touch $@.stamp
 
 $(MACHETE):
 	cargo install cargo-machete --version $(MACHETE_VERSION) --root $(TOOLS)/cargo-machete-$(MACHETE_VERSION)
@@ -128,6 +136,15 @@ build: build/index.js docs-assets ## compile the Worker (release wasm) into buil
 build/index.js: $(WORKER_SOURCES) | setup
 	WASM_BINDGEN_BIN=$(WASM_BINDGEN) WASM_OPT_BIN=$(NPM_BIN)/wasm-opt ESBUILD_BIN=$(NPM_BIN)/esbuild \
 		$(WORKER_BUILD) --release
+
+pkg: pkg/package.json ## pack the rules for Node and browsers: the npm package devskyy-receipts, in pkg/
+
+# wasm-pack takes wasm-bindgen and wasm-opt from the PATH, and with no-install from nowhere else.
+pkg/package.json: $(WORKER_SOURCES) $(wildcard packages/receipts/*) tools/pkg.mjs | setup $(WASM_PACK)
+	@rm -rf pkg
+	PATH="$(dir $(WASM_BINDGEN)):$$PATH" $(WASM_PACK) build --mode no-install --release --target web --out-name devskyy_receipts \
+		-- $(LOCKED) --no-default-features
+	@node tools/pkg.mjs
 
 # The API docs page may load no file from another host, so the Worker serves its own copies.
 docs-assets: $(DOCS_ASSETS)/swagger-ui-bundle.js
@@ -173,9 +190,10 @@ fmt: ## format the code
 fmt-check: ## is the code formatted?
 	cargo fmt --check
 
-clippy: rust-target ## lint host and wasm code, warnings are errors
+clippy: rust-target ## lint host and wasm code, with and without the service, warnings are errors
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
+	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) --no-default-features -- -D warnings
 
 unused: $(MACHETE) ## dependencies that nothing uses
 	$(MACHETE) --skip-target-dir
@@ -199,6 +217,9 @@ test-tools: setup ## tests of the scripts in tools/
 
 test-worker: build setup-schema ## tests on the real runtime (workerd)
 	WEBHOOK_PYTHON=$(FUZZ_TOOLS)/bin/python node --test tests/worker/*.test.mjs
+
+test-pkg: pkg ## tests of the npm package
+	node --test tests/pkg/*.test.mjs
 
 test-telemetry: build ## a real Prometheus scrapes the real Worker; alert rules and dashboard under ops/
 	PROMETHEUS_BIN=$$(tools/prometheus.sh $(TOOLS)) && PROMETHEUS_BIN="$$PROMETHEUS_BIN" node --test tests/telemetry/*.test.mjs
@@ -241,7 +262,7 @@ deploy: build ## set up what is missing on Cloudflare, then deploy
 	@node tools/deploy.mjs
 
 clean: ## remove what was built
-	rm -rf target build dist $(DOCS_ASSETS)
+	rm -rf target build dist pkg $(DOCS_ASSETS)
 
 distclean: clean ## remove the tools and the local database too (.dev.vars stays)
 	rm -rf node_modules .tools .wrangler
