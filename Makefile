@@ -3,6 +3,7 @@
 # Versions that no lock file holds. The rest: rust-toolchain.toml (compiler), Cargo.lock (crates),
 # package-lock.json (Node, wrangler, wasm-opt, esbuild).
 WORKER_BUILD_VERSION := 0.8.7
+WASM_PACK_VERSION    := 0.15.1
 MACHETE_VERSION      := 0.9.2
 DENY_VERSION         := 0.20.2
 OHA_VERSION          := 1.16.0
@@ -16,6 +17,7 @@ TOOLS_DIR    ?= .tools
 TOOLS        := $(abspath $(TOOLS_DIR))
 WORKER_BUILD := $(TOOLS)/worker-build-$(WORKER_BUILD_VERSION)/bin/worker-build
 WASM_BINDGEN := $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)/bin/wasm-bindgen
+WASM_PACK    := $(TOOLS)/wasm-pack-$(WASM_PACK_VERSION)/bin/wasm-pack
 MACHETE      := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY         := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
@@ -23,6 +25,9 @@ OHA          := $(TOOLS)/oha-$(OHA_VERSION)/bin/oha
 FUZZ_LIST    := tests/fuzz/requirements.txt
 FUZZ_TOOLS   := $(TOOLS)/schemathesis-$(SCHEMATHESIS_VERSION)-$(shell cksum < $(FUZZ_LIST) | cut -d ' ' -f 1)
 SCHEMATHESIS := $(FUZZ_TOOLS)/bin/schemathesis
+CONFORMANCE_LIST  := tests/conformance/requirements.txt
+PYMCDM_VERSION    := $(shell sed -n 's/^pymcdm==//p' $(CONFORMANCE_LIST))
+CONFORMANCE_TOOLS := $(TOOLS)/pymcdm-$(PYMCDM_VERSION)-$(shell cksum < $(CONFORMANCE_LIST) | cut -d ' ' -f 1)
 PYTHON       ?= python3
 
 # Named after the lock file's content: `npm ci` runs once for each content, whatever the file times say.
@@ -55,8 +60,8 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
-	generate check-generated test-native test-tools test-worker test-telemetry setup-schema test-schema fuzz size audit restore drill deploy clean distclean
+.PHONY: help setup rust-target docs-assets build pkg dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
+	generate check-generated test-native test-tools test-worker test-pkg test-telemetry setup-schema test-schema fuzz conformance size audit restore drill deploy clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +91,12 @@ $(WORKER_BUILD):
 $(WASM_BINDGEN):
 	cargo install wasm-bindgen-cli --version $(WASM_BINDGEN_VERSION) --root $(TOOLS)/wasm-bindgen-cli-$(WASM_BINDGEN_VERSION)
 
+# Packs the npm package; installed by the first `make pkg`. It looks for updates of itself unless the file where it notes
+# the last look says nothing.
+$(WASM_PACK):
+	cargo install wasm-pack --version $(WASM_PACK_VERSION) --root $(TOOLS)/wasm-pack-$(WASM_PACK_VERSION)
+	@touch $@.stamp
+
 $(MACHETE):
 	cargo install cargo-machete --version $(MACHETE_VERSION) --root $(TOOLS)/cargo-machete-$(MACHETE_VERSION)
 
@@ -110,6 +121,13 @@ $(SCHEMATHESIS): $(FUZZ_LIST)
 	$(FUZZ_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $(FUZZ_LIST)
 	@touch $@
 
+# A library without a program: the mark comes last.
+$(CONFORMANCE_TOOLS)/installed: $(CONFORMANCE_LIST)
+	@$(PYTHON) -m venv --clear $(CONFORMANCE_TOOLS) \
+		|| { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	$(CONFORMANCE_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $(CONFORMANCE_LIST)
+	@touch $@
+
 ## ---- build and run -----------------------------------------------------------------------------
 
 build: build/index.js docs-assets ## compile the Worker (release wasm) into build/
@@ -118,6 +136,15 @@ build: build/index.js docs-assets ## compile the Worker (release wasm) into buil
 build/index.js: $(WORKER_SOURCES) | setup
 	WASM_BINDGEN_BIN=$(WASM_BINDGEN) WASM_OPT_BIN=$(NPM_BIN)/wasm-opt ESBUILD_BIN=$(NPM_BIN)/esbuild \
 		$(WORKER_BUILD) --release
+
+pkg: pkg/package.json ## pack the rules for Node and browsers: the npm package devskyy-receipts, in pkg/
+
+# wasm-pack takes wasm-bindgen and wasm-opt from the PATH, and with no-install from nowhere else.
+pkg/package.json: $(WORKER_SOURCES) $(wildcard packages/receipts/*) tools/pkg.mjs | setup $(WASM_PACK)
+	@rm -rf pkg
+	PATH="$(dir $(WASM_BINDGEN)):$$PATH" $(WASM_PACK) build --mode no-install --release --target web --out-name devskyy_receipts \
+		-- $(LOCKED) --no-default-features
+	@node tools/pkg.mjs
 
 # The API docs page may load no file from another host, so the Worker serves its own copies.
 docs-assets: $(DOCS_ASSETS)/swagger-ui-bundle.js
@@ -163,9 +190,10 @@ fmt: ## format the code
 fmt-check: ## is the code formatted?
 	cargo fmt --check
 
-clippy: rust-target ## lint host and wasm code, warnings are errors
+clippy: rust-target ## lint host and wasm code, with and without the service, warnings are errors
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
+	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) --no-default-features -- -D warnings
 
 unused: $(MACHETE) ## dependencies that nothing uses
 	$(MACHETE) --skip-target-dir
@@ -190,6 +218,9 @@ test-tools: setup ## tests of the scripts in tools/
 test-worker: build setup-schema ## tests on the real runtime (workerd)
 	WEBHOOK_PYTHON=$(FUZZ_TOOLS)/bin/python node --test tests/worker/*.test.mjs
 
+test-pkg: pkg ## tests of the npm package
+	node --test tests/pkg/*.test.mjs
+
 test-telemetry: build ## a real Prometheus scrapes the real Worker; alert rules and dashboard under ops/
 	PROMETHEUS_BIN=$$(tools/prometheus.sh $(TOOLS)) && PROMETHEUS_BIN="$$PROMETHEUS_BIN" node --test tests/telemetry/*.test.mjs
 
@@ -203,6 +234,12 @@ fuzz: build setup-schema ## a million cases for each parser (FUZZ_CASES), then t
 	FUZZ_CASES=$${FUZZ_CASES:-1000000} FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} \
 		cargo test $(LOCKED) --profile fuzz --test parsers -- --nocapture
 	SCHEMATHESIS=$(SCHEMATHESIS) node tests/fuzz/schema.mjs --continue-on-failure
+
+# The test itself is one of `make test-native`: it reads the kept file.
+conformance: $(CONFORMANCE_TOOLS)/installed ## compare our rankings with those of pymcdm, of problems made anew (CONFORMANCE_SEED, CONFORMANCE_PROBLEMS)
+	$(CONFORMANCE_TOOLS)/bin/python tests/conformance/problems.py
+	printed=$$(cargo test $(LOCKED) --test conformance -- --nocapture | tee /dev/stderr) \
+		&& sed -n 's/^conformance: //p' <<< "$$printed" > tests/conformance/results.txt
 
 size: build ## what a deploy would upload; 2 MB gzipped or more is an error
 	@node tools/size.mjs
@@ -225,7 +262,7 @@ deploy: build ## set up what is missing on Cloudflare, then deploy
 	@node tools/deploy.mjs
 
 clean: ## remove what was built
-	rm -rf target build dist $(DOCS_ASSETS)
+	rm -rf target build dist pkg $(DOCS_ASSETS)
 
 distclean: clean ## remove the tools and the local database too (.dev.vars stays)
 	rm -rf node_modules .tools .wrangler

@@ -16,16 +16,29 @@
 //! - [`log`]: ECS log lines.
 //! - [`domain`]: the rules: pure functions of (state, command, now).
 //! - [`platform`]: the outside world, one body for Cloudflare, one for the host.
+//!
+//! Without the feature `worker` it is the rules alone, which `make pkg` packs
+//! for Node and browsers.
 
+#[cfg(feature = "worker")]
 pub mod auth;
+#[cfg(feature = "worker")]
 pub mod backup;
+#[cfg(feature = "worker")]
 pub mod config;
 pub mod domain;
 pub mod entry;
+#[cfg(feature = "worker")]
 pub mod http;
+#[cfg(feature = "worker")]
 pub mod jobs;
+#[cfg(feature = "worker")]
 pub mod log;
+#[cfg(feature = "worker")]
 pub mod objects;
+#[cfg(feature = "worker")]
 pub mod platform;
+#[cfg(feature = "worker")]
 pub mod routes;
+#[cfg(feature = "worker")]
 pub mod store;

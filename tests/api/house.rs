@@ -593,6 +593,23 @@ fn nobody_names_the_entry() {
     }
 }
 
+/// Without the feature `worker` there are the rules, and nothing of the rest.
+#[test]
+fn the_npm_package_is_the_domain_alone() {
+    let lib = sources().into_iter().find(|source| source.path == "lib.rs").unwrap().text;
+    let lines: Vec<&str> = lib.lines().collect();
+    let always: Vec<&str> = lines
+        .windows(2)
+        .filter(|pair| pair[1].starts_with("pub mod ") && !pair[0].starts_with("#[cfg("))
+        .map(|pair| pair[1])
+        .collect();
+    assert_eq!(always, ["pub mod domain;", "pub mod entry;"]);
+    let package = sources().into_iter().find(|source| source.path == "entry/package.rs").unwrap();
+    for path in paths(&package, &without_comments(&package.text)) {
+        assert_eq!(path.first().unwrap(), "domain", "{path:?}");
+    }
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for source in sources() {
@@ -608,15 +625,15 @@ fn crates_of_the_runtime_are_dependencies_of_wasm_alone() {
     for name in ["worker", "wasm-bindgen", "web-sys", "js-sys"] {
         let tables: Vec<String> = toml("Cargo.toml")
             .into_iter()
-            .filter(|(_, keys)| keys.contains_key(name))
+            .filter(|(table, keys)| table.ends_with("dependencies") && keys.contains_key(name))
             .map(|(table, _)| table)
             .collect();
         assert_eq!(tables, [wasm], "{name}");
         // And code that the host compiles does not name them.
         let krate = format!("{}::", name.replace('-', "_"));
         for source in sources() {
-            let only_wasm =
-                source.path.starts_with("platform/cloudflare/") || source.path == "entry/worker.rs";
+            let only_wasm = source.path.starts_with("platform/cloudflare/")
+                || ["entry/package.rs", "entry/worker.rs"].contains(&source.path.as_str());
             let names_it = source.code.match_indices(&krate).any(|(at, _)| {
                 let before = source.code[..at].chars().next_back().unwrap_or(' ');
                 !before.is_alphanumeric() && before != '_' && before != ':'

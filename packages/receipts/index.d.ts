@@ -1,0 +1,1 @@
+export { verify_receipt, what_if } from "./devskyy_receipts.js";
