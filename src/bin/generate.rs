@@ -625,6 +625,8 @@ mod host {
             Value::Object(fields) => {
                 let entries = if is_dictionary(&fields) { kept } else { usize::MAX };
                 let readable = |(name, value): (String, Value)| match name.as_str() {
+                    // Fields of their own, though all of one shape.
+                    "evidence" if value.is_object() => (name, value),
                     "access_token" | "refresh_token" => {
                         let placeholder = format!("<{}>", name.replace('_', " "));
                         (name, placeholder.into())

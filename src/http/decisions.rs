@@ -144,10 +144,8 @@ fn read_question(cx: &Cx) -> Result<Question, Problem> {
         Ok(cx.request.json::<DecisionIn<T>>()?.context)
     }
     let tree: Value = cx.request.json()?;
-    let Some(context) = tree.get("context") else {
-        return Err(Problem::invalid(vec![FieldError::new("/context", "missing field `context`")]));
-    };
-    Ok(match Kind::of_context(context) {
+    // What is no question at all is refused in the words of the commonest kind.
+    Ok(match Kind::of_context(tree.get("context").unwrap_or(&Value::Null)) {
         Kind::Appraisal => Question::Appraisal(of(cx)?),
         Kind::Strategy => Question::Strategy(of(cx)?),
         Kind::Choice => Question::Choice(of(cx)?),

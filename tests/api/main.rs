@@ -10,6 +10,7 @@ mod telemetry;
 mod backups;
 mod bad_input;
 mod channels;
+mod decisions;
 mod docs;
 mod house;
 mod incidents;

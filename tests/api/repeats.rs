@@ -45,6 +45,13 @@ fn writes() -> Vec<(&'static str, String, Value, Value, &'static str)> {
         ("POST", api("/decisions"), decide(1.0), decide(2.0), "INSERT INTO decisions"),
         (
             "POST",
+            api("/decisions/dec_target/outcome"),
+            json!({ "outcome": "rejected" }),
+            json!({ "outcome": "reversed" }),
+            "INSERT INTO decision_outcomes",
+        ),
+        (
+            "POST",
             api("/partnerships"),
             partnership("one"),
             partnership("two"),
@@ -96,6 +103,7 @@ fn world() -> TestApp {
     app.add_own_user(Role::Admin);
     let hash = password::hash(PASSWORD, &[3; password::SALT_BYTES]).unwrap();
     app.run(format!("UPDATE users SET password_hash = '{hash}'"));
+    app.add_decision();
     app.run(format!(
         "INSERT INTO api_keys (id, tenant_id, name, prefix, secret_hash, permissions, created_at, \
          created_by, expires_at) VALUES ('key_target', 'ten_default', 'target', 'dsk_0000000000', \
@@ -153,15 +161,18 @@ fn every_write_that_takes_a_key_is_in_the_table() {
         .filter(|route| ["POST", "PUT"].contains(&route.method.as_str()) && !route.takes_key)
         .map(|route| route.id)
         .collect();
-    // A simulation changes nothing; a login is another login each time; a refresh may be repeated by its own
+    // A simulation changes nothing, nor do a replay, a what-if and a rehearsal;
+    // a policy is tied to a state by If-Match; a login is another login each time; a refresh may be repeated by its own
     // rule; a login that has ended stays so; work on a backup goes on with what
     // is under way.
     let backups = ["create_backup", "restore_backup", "verify_backup"];
+    let decisions = ["replay_decision", "what_if", "rehearse_policy", "replace_policy"];
     assert_eq!(
         others,
         BTreeSet::from(["login", "logout", "refresh", "simulate_alerts"])
             .into_iter()
             .chain(backups)
+            .chain(decisions)
             .collect()
     );
 }
@@ -271,7 +282,10 @@ fn no_secret_is_kept_for_a_repetition() {
 
 // ---- conditions ----------------------------------------------------------------------------------
 
-const TAGGED: [&str; 6] = [
+const TAGGED: [&str; 9] = [
+    "/api/v1/orchestration/decisions/dec_target",
+    "/api/v1/orchestration/policies/standard",
+    "/.well-known/receipt-keys.json",
     "/api/v1/orchestration/channels/chn_target",
     "/api/v1/orchestration/partnerships/cursor_technical",
     "/api/v1/orchestration/partnerships/cursor_technical/deliverables/mobile_first_platform",
@@ -285,6 +299,7 @@ fn who_has_it_already_gets_304() {
     assert_eq!(ROUTES.iter().filter(|route| route.tagged).count(), TAGGED.len());
     let app = TestApp::seeded();
     app.add_channel();
+    app.add_decision();
     for path in TAGGED {
         let get =
             |known: &str| app.get(path).bearer(&app.admin()).header("if-none-match", known).send();

@@ -4,6 +4,8 @@
 use crate::support::{API, OTHER_TENANT, TestApp, TestReply, TestRequest};
 use devskyy_orchestration::auth::permission::Role;
 use devskyy_orchestration::auth::token::Grant;
+use devskyy_orchestration::domain::decision::policy;
+use devskyy_orchestration::domain::decision::receipt::canonical;
 use devskyy_orchestration::domain::time::{MINUTE_MS, Timestamp};
 use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, SIGNING_KEY};
 use devskyy_orchestration::http::app::Matched;
@@ -575,6 +577,24 @@ fn access() -> Vec<Row> {
         row("POST", "/alert-policies/simulate", [200, 200, 200, 403, 403, 403], 401, 200)
             .body(json!({ "days": 1 })),
         row("GET", "/decisions", [200, 200, 200, 403, 403, 403], 401, 200),
+        row("GET", "/decisions/quality", [200, 200, 200, 403, 403, 403], 401, 200),
+        row("GET", "/decisions/dec_target", [200, 200, 200, 403, 403, 403], 401, 404),
+        // It was decided before there were receipts.
+        row("POST", "/decisions/dec_target/replay", [409, 409, 409, 403, 403, 403], 401, 404),
+        row("POST", "/decisions/dec_target/what-if", [409, 409, 409, 403, 403, 403], 401, 404)
+            .body(json!({})),
+        row("POST", "/decisions/dec_target/outcome", [201, 403, 201, 403, 403, 403], 401, 404)
+            .body(json!({ "outcome": "rejected" })),
+        // Every tenant has its own of this name.
+        row("GET", "/policies", [200, 200, 200, 403, 403, 403], 401, 200),
+        row("GET", "/policies/standard", [200, 200, 200, 403, 403, 403], 401, 200),
+        row("GET", "/policies/standard/versions", [200, 200, 200, 403, 403, 403], 401, 200),
+        row("GET", "/policies/standard/versions/1", [200, 200, 200, 403, 403, 403], 401, 200),
+        // Without If-Match.
+        row("PUT", "/policies/standard", [428, 403, 403, 403, 403, 403], 401, 428)
+            .body(serde_json::to_value(policy::shipped().unwrap()).unwrap()),
+        row("POST", "/policies/standard/rehearse", [200, 200, 200, 403, 403, 403], 401, 200)
+            .body(json!({ "document": policy::shipped().unwrap(), "days": 1 })),
         row("GET", "/activity", [200, 200, 200, 403, 403, 403], 401, 200),
         row("PATCH", "/config", [200, 403, 403, 403, 403, 403], 401, 200)
             .body(json!({ "limits": { "ingest": 700 } })),
@@ -676,6 +696,7 @@ fn world_of(role: Role) -> TestApp {
     add_key(&app);
     add_maintenance(&app, "acme_search");
     app.add_channel();
+    app.add_decision();
     app
 }
 
@@ -1032,6 +1053,9 @@ fn concrete(path: &str) -> String {
         .replace("{type}", "cursor")
         .replace("slos/{key}", "slos/availability")
         .replace("{window}", "mwn_target")
+        .replace("decisions/{id}", "decisions/dec_target")
+        .replace("policies/{id}", "policies/standard")
+        .replace("{version}", "1")
         .replace("{id}", "cursor")
         .replace("{key}", "mobile_first_platform")
         .replace("{name}", "security_score")
@@ -1044,6 +1068,7 @@ fn head_is_get_without_the_body() {
     app.add_own_user(Role::Admin);
     add_key(&app);
     app.add_channel();
+    app.add_decision();
     add_backup(&app);
     app.platform.assets.put("/docs-assets/LICENSE", "text/plain", b"text");
     add_maintenance(&app, "cursor_technical");
@@ -1261,7 +1286,7 @@ fn every_status() -> Vec<(u16, Ask)> {
             app.get("/api/v1/orchestration/config").bearer(token)
         }),
         (503, |app, token| {
-            app.lose_database(1);
+            app.platform.database.inject("INSERT INTO decisions", Fault::Lost);
             app.post("/api/v1/orchestration/decisions").bearer(token).json(json!({ "context": {} }))
         }),
     ]
@@ -2094,7 +2119,12 @@ fn a_decision_is_stored_with_its_inputs_and_its_author() {
     assert_eq!(text("author_id"), app.user_id());
     assert_eq!(text("decision"), reply["decision"]);
     assert_eq!(row.get::<i64>("created_at").unwrap(), app.now().millis());
-    assert_eq!(row.json::<Value>("reply").unwrap(), reply, "as it was given");
+    // What was signed: the reply, but for the signature and what a narrator says.
+    let mut signed = reply.clone();
+    let fields = signed.as_object_mut().unwrap();
+    assert!(fields.remove("signature").unwrap()["value"].is_string());
+    assert!(fields.remove("narrative").unwrap().is_null());
+    assert_eq!(text("reply").as_bytes(), canonical(&signed).unwrap(), "as it was given");
     let mut inputs: Value = row.json("inputs").unwrap();
     inputs.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     assert_eq!(inputs, context);
@@ -2112,6 +2142,7 @@ fn the_same_question_gets_the_same_answer_and_an_id_of_its_own() {
     let context = json!({ "estimated_cost": 3, "expected_revenue": 7 });
     let (mut first, mut second) = (decide(&app, &context), decide(&app, &context));
     assert_ne!(first["decision_id"].take(), second["decision_id"].take());
+    assert_ne!(first["signature"].take(), second["signature"].take());
     assert_eq!(first, second);
 }
 
@@ -2614,6 +2645,7 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "partnerships:read",
                 "partnerships:write",
                 "decisions:read",
+                "policies:read",
                 "system:read",
                 "docs:read",
                 "incidents:read",
@@ -2631,6 +2663,7 @@ fn info_says_who_is_asking_and_counts_what_is_there() {
                 "partnerships:write",
                 "decisions:read",
                 "decisions:write",
+                "policies:read",
                 "docs:read",
                 "system:read",
                 "incidents:read",

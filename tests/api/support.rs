@@ -198,6 +198,16 @@ impl TestApp {
         ));
     }
 
+    /// A decision of the default tenant from before there were receipts.
+    pub fn add_decision(&self) {
+        self.run(
+            "INSERT INTO decisions (id, tenant_id, kind, decision, inputs, reply, author_id, \
+             created_at) VALUES ('dec_target', 'ten_default', 'appraisal', 'INSUFFICIENT_DATA', \
+             '{}', '{}', 'system', 0)"
+                .to_owned(),
+        );
+    }
+
     /// A channel of the default tenant whose secret nobody can open.
     pub fn add_channel(&self) {
         self.run(

@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::PlanPhase;
+use super::policy::Priority;
 use crate::domain::validation::FieldError;
 
 const MAX_TITLE_CHARS: usize = 200;
@@ -99,36 +101,6 @@ impl Decision {
             Self::InsufficientData => "INSUFFICIENT_DATA",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    Critical,
-    High,
-    Medium,
-    Low,
-}
-
-impl Priority {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct PlanPhase {
-    pub phase: String,
-    /// Null where the days are not known.
-    pub duration_days: Option<f64>,
-    pub activities: Vec<String>,
 }
 
 /// What the rules say of an investment, and why.

@@ -1,11 +1,12 @@
 //! From a question, its evidence and a policy to a conclusion. The same three
 //! give the same conclusion, bit for bit, wherever and whenever it is drawn.
 
-use super::appraisal::{AppraisalContext, PlanPhase, Priority, appraise};
+use super::appraisal::{AppraisalContext, appraise};
 use super::choice::{self, ChoiceContext, Table, Value};
 use super::evidence::{self, Evidence, Fact, FactState};
 use super::measurement::NextMeasurement;
-use super::policy::{Policy, StabilityRules};
+use super::plan::PlanPhase;
+use super::policy::{Policy, Priority, StabilityRules};
 use super::ranking::{Direction, rounded};
 use super::strategy::{self, Prepared, StrategyContext};
 use super::success::{Comparator, SuccessCriterion};
@@ -694,8 +695,7 @@ fn explain_decision(conclusion: &Conclusion, rules: &StabilityRules) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::domain::decision::evidence::Family;
-    use crate::domain::decision::policy::shipped;
+    use crate::domain::decision::policy::{Family, shipped};
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! Evidence: the facts a decision rests on, each with where it comes from, how
 //! much stands behind it and how old it is.
 
-use super::policy::{EvidenceRule, EvidenceRules};
+use super::policy::{EvidenceRule, EvidenceRules, Family};
 use crate::domain::deliverable::DeliverableStatus;
 use crate::domain::deliverable::end_of_day;
 use crate::domain::metrics::{self, OBSERVED, round};
@@ -11,27 +11,6 @@ use crate::domain::statistics::Interval;
 use crate::domain::time::{SECOND_MS, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-/// Which rule says how old and how thin a fact may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// Given with the question.
-    Caller,
-    /// Made from observations of the last 24 h.
-    Observed,
-    /// The last value somebody sent.
-    Kpi,
-    /// The score, and the attainments it is made of.
-    Score,
-    /// Budgets and burn of objectives.
-    Slo,
-    /// Progress that was reported.
-    Deliverables,
-    /// What is open now.
-    Incidents,
-}
 
 /// One fact as it was when the question was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ pub mod conclusion;
 pub mod estimate;
 pub mod evidence;
 pub mod measurement;
+pub mod plan;
 pub mod policy;
 pub mod quality;
 pub mod ranking;

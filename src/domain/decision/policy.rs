@@ -2,10 +2,8 @@
 //! the catalogue of strategies and how good evidence must be. A number in here
 //! is somebody's choice, with a name and a version; none is a measurement.
 
-use super::appraisal::{PlanPhase, Priority};
-use super::evidence::Family;
+use super::plan::PlanPhase;
 use super::ranking::{Direction, rounded};
-use super::strategy::{SIGNALS, TARGET_SIGNALS};
 use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +13,76 @@ pub const STANDARD: &str = "standard";
 
 /// What ships with this version.
 pub const SHIPPED: &str = include_str!("policy.json");
+
+/// Which rule says how old and how thin a fact may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Given with the question.
+    Caller,
+    /// Made from observations of the last 24 h.
+    Observed,
+    /// The last value somebody sent.
+    Kpi,
+    /// The score, and the attainments it is made of.
+    Score,
+    /// Budgets and burn of objectives.
+    Slo,
+    /// Progress that was reported.
+    Deliverables,
+    /// What is open now.
+    Incidents,
+}
+
+/// How pressing an investment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    Critical,
+    High,
+    Medium,
+    Low,
+}
+
+impl Priority {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// What a catalogue's formulas may speak of, of all partnerships together.
+/// how many there are, how far the best score is from the worst (over 100),
+/// and else the mean over those where it is known.
+pub const SIGNALS: &[&str] = &[
+    "partnerships",
+    "spread",
+    "score_gap",
+    "availability_gap",
+    "kpi_gap",
+    "delivery_gap",
+    "budget_spent",
+    "incidents",
+    "cost_share",
+    "time_share",
+];
+
+/// The same of the option's target, from 0 (as agreed) to 1.
+pub const TARGET_SIGNALS: &[&str] = &[
+    "target.score_gap",
+    "target.availability_gap",
+    "target.latency_gap",
+    "target.kpi_gap",
+    "target.delivery_gap",
+    "target.budget_spent",
+    "target.incidents",
+];
 
 /// A policy, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,33 +12,6 @@ use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// What a catalogue's formulas may speak of, of all partnerships together.
-/// how many there are, how far the best score is from the worst (over 100),
-/// and else the mean over those where it is known.
-pub const SIGNALS: &[&str] = &[
-    "partnerships",
-    "spread",
-    "score_gap",
-    "availability_gap",
-    "kpi_gap",
-    "delivery_gap",
-    "budget_spent",
-    "incidents",
-    "cost_share",
-    "time_share",
-];
-
-/// The same of the option's target, from 0 (as agreed) to 1.
-pub const TARGET_SIGNALS: &[&str] = &[
-    "target.score_gap",
-    "target.availability_gap",
-    "target.latency_gap",
-    "target.kpi_gap",
-    "target.delivery_gap",
-    "target.budget_spent",
-    "target.incidents",
-];
-
 /// This many open incidents of a partnership count as 1, the most there is.
 const MANY_INCIDENTS: f64 = 5.0;
 
