@@ -1,7 +1,7 @@
 //! Channels and the outbox: what is sent where, in which order and how often,
 //! whatever the receivers answer and whatever is lost on the way.
 
-use crate::support::{API, TestApp, TestReply};
+use crate::support::{API, CURSOR_PROBE, TestApp, TestReply};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use devskyy_orchestration::domain::delivery::{
@@ -26,6 +26,7 @@ const SLACK: &str = "https://hooks.example.org/services/T000/B000/slack-token-of
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 const ROUTING_KEY: &str = "0123456789abcdefABCDEF0123456789";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn api(path: &str) -> String {
     format!("{API}{path}")
@@ -133,6 +134,7 @@ fn news(id: &str, incident: &str, kind: NotificationKind, severity: Severity) ->
         rule: "slo_burn".to_owned(),
         title: "Budget burns".to_owned(),
         detail: "14.4 over 1 h and 5 m".to_owned(),
+        trace_id: Some(TRACE.to_owned()),
     }
 }
 
@@ -874,6 +876,75 @@ fn an_incident_is_told_to_the_channels_of_its_tenant() {
     assert_eq!(last["type"], "incident.resolved");
     assert_eq!(last["data"]["incident_id"], told[0]["data"]["incident_id"]);
     assert_eq!(app.figures(&id).delivered, 2);
+}
+
+/// Trace and span of a `traceparent`, which is well-formed.
+#[track_caller]
+fn trace_and_span(sent: &OutboundRequest) -> (String, String) {
+    let parent = header(sent, "traceparent");
+    let parts: Vec<&str> = parent.split('-').collect();
+    let ["00", trace, span, "01"] = parts[..] else { panic!("{}: {parent:?}", sent.url) };
+    for (id, length) in [(trace, 32), (span, 16)] {
+        assert!(id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()), "{parent}");
+        assert!(id.bytes().any(|b| b != b'0'), "{parent}");
+    }
+    (trace.to_owned(), span.to_owned())
+}
+
+#[test]
+fn every_call_is_a_span_of_its_own_in_the_trace_of_its_cause() {
+    const CONTROL: &str = "https://example.com/";
+    let app = TestApp::unticked();
+    let steps = [Script::Status(500, 1.0), Script::Status(200, 1.0)];
+    app.platform.outbound.script(HOOK, Script::Sequence(steps.to_vec()));
+    app.channel(webhook());
+    let given = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let post = |path: &str| {
+        app.post(&api(path)).bearer(&app.admin()).header("traceparent", &given).send().expect(200)
+    };
+    // Nothing outside answers: the tick asks probes and control targets, and
+    // tells of it; told again, it is the same trace.
+    app.tick();
+    app.pass(MINUTE_MS);
+    let logged = app.platform.log.lines().into_iter().find(|line| line.contains("job tick"));
+    let logged: Value = serde_json::from_str(&logged.unwrap()).unwrap();
+    let mut spans = BTreeSet::new();
+    let mut calls_in = |trace: &Value, calls: &[OutboundRequest]| {
+        for sent in calls {
+            let (id, span) = trace_and_span(sent);
+            assert_eq!(&json!(id), trace, "{}", sent.url);
+            assert!(spans.insert(span), "{}: a span of another call", sent.url);
+        }
+    };
+    let told = app.sent_to(HOOK);
+    assert_eq!(told.len(), 2);
+    assert_eq!(header(&told[0], "webhook-id"), header(&told[1], "webhook-id"));
+    calls_in(&logged["trace.id"], &app.platform.outbound.sent());
+    assert!(!app.sent_to(CONTROL).is_empty() && !app.sent_to(CURSOR_PROBE).is_empty());
+    // What a request causes is in the trace of that request.
+    let before = app.platform.outbound.sent().len();
+    let incident = body(&told[0])["data"]["incident_id"].as_str().unwrap().to_owned();
+    post(&format!("/incidents/{incident}/acknowledge"));
+    app.pass(SECOND_MS);
+    post(&format!("/incidents/{incident}/resolve"));
+    app.pass(SECOND_MS);
+    let channel = app.read(&api("/channels"))["channels"][0]["id"].as_str().unwrap().to_owned();
+    post(&format!("/channels/{channel}/test"));
+    let status = app.get(&api("/status")).bearer(&app.admin()).header("traceparent", &given);
+    status.send().expect(200);
+    let caused = app.platform.outbound.sent().split_off(before);
+    let kinds: Vec<Value> =
+        app.sent_to(HOOK).iter().map(|sent| body(sent)["type"].clone()).collect();
+    let expected = ["incident.acknowledged", "incident.resolved", "channel.test"];
+    assert_eq!(kinds[2..], expected.map(|kind| json!(kind)));
+    assert_eq!(caused.last().unwrap().url, CONTROL);
+    calls_in(&json!(TRACE), &caused);
+    // What nobody asked for begins one: no tick comes any more.
+    app.pass(5 * MINUTE_MS);
+    let late = app.sent_to(HOOK).pop().unwrap();
+    assert_eq!(body(&late)["data"]["rule"], "tick_late");
+    let (trace, _) = trace_and_span(&late);
+    assert!(json!(trace) != logged["trace.id"] && trace != TRACE);
 }
 
 #[test]
