@@ -1,6 +1,7 @@
 //! Channels and the outbox: what is sent where, in which order and how often,
 //! whatever the receivers answer and whatever is lost on the way.
 
+use crate::incidents::{self, cause};
 use crate::support::{API, CURSOR_PROBE, TestApp, TestReply};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -772,6 +773,156 @@ proptest! {
             for (news, ids) in ids {
                 prop_assert_eq!(ids.len(), 1, "{} has {:?}", news, ids);
             }
+            prop_assert_eq!(app.figures(channel).waiting, 0);
+        }
+    }
+}
+
+/// What happens to the data and to the channels at once.
+#[derive(Clone, Debug)]
+enum Turn {
+    Data(incidents::Step),
+    /// Somebody does this to the incident that is open the longest.
+    Act(&'static str),
+    Answer(u8, u16),
+    Silence(u8),
+    Pass(i64),
+    Interrupt,
+    LoseAlarm,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        8 => incidents::step().prop_map(Turn::Data),
+        1 => prop_oneof![Just("acknowledge"), Just("resolve")].prop_map(Turn::Act),
+        2 => (0_u8..3, prop_oneof![Just(200_u16), Just(202), Just(500), Just(429), Just(400)])
+            .prop_map(|(to, status)| Turn::Answer(to, status)),
+        1 => (0_u8..3).prop_map(Turn::Silence),
+        3 => (1..2 * MINUTE_MS).prop_map(Turn::Pass),
+        1 => Just(Turn::Interrupt),
+        1 => Just(Turn::LoseAlarm),
+    ];
+    prop::collection::vec(turn, 20..120)
+}
+
+fn turn(app: &TestApp, turn: Turn) {
+    let outbound = &app.platform.outbound;
+    match turn {
+        Turn::Data(step) => incidents::take(app, step),
+        Turn::Act(what) => {
+            let open = app.read(&api("/incidents?state=open"));
+            let Some(oldest) = open["incidents"].as_array().unwrap().last() else { return };
+            let path = api(&format!("/incidents/{}/{what}", oldest["id"].as_str().unwrap()));
+            app.post(&path).bearer(&app.admin()).send().expect(200);
+        }
+        Turn::Answer(to, status) => {
+            outbound.script(URLS[usize::from(to)], Script::Status(status, 1.0));
+        }
+        Turn::Silence(to) => outbound.script(URLS[usize::from(to)], Script::Hangs),
+        Turn::Pass(ms) => app.pass(ms),
+        Turn::Interrupt => app.interrupt(),
+        Turn::LoseAlarm => app.platform.objects.forget_alarms(),
+    }
+}
+
+/// What people are told of an incident, by its timeline.
+fn to_be_told(app: &TestApp, incident: &Value) -> Vec<&'static str> {
+    let story = app.read(&api(&format!("/incidents/{}", incident["id"].as_str().unwrap())));
+    let told = |entry: &Value| match entry["kind"].as_str().unwrap() {
+        "opened" | "escalated" => Some("triggered"),
+        "acknowledged" => Some("acknowledged"),
+        "resolved" => Some("resolved"),
+        _ => None,
+    };
+    story["timeline"].as_array().unwrap().iter().filter_map(told).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From the data to the receivers: of a cause one incident is open at a
+    /// time, all of them end when the data is good, and each channel is told
+    /// once and in order of all that happened to each, under one key.
+    #[test]
+    fn whatever_happens_to_incidents_is_told_once(turns in turns()) {
+        let app = incidents::one_partnership_that_is_well();
+        let channels = [
+            app.channel(webhook()),
+            app.channel(json!({ "kind": "slack", "name": "s", "min_severity": "info", "url": SLACK })),
+            app.channel(json!({ "kind": "pagerduty", "name": "p", "min_severity": "info", "routing_key": ROUTING_KEY })),
+        ];
+        for next in turns {
+            turn(&app, next);
+            let open = app.read(&api("/incidents?state=open"))["incidents"].as_array().unwrap().clone();
+            let causes: BTreeSet<String> = open.iter().map(cause).collect();
+            prop_assert_eq!(causes.len(), open.len(), "{:#?}", open);
+        }
+        incidents::recover(&app);
+        URLS.iter().for_each(|url| app.platform.outbound.script(url, Script::Status(202, 1.0)));
+        // Long enough for every pause, and for every window to forget; then
+        // the minute comes in which a backup is written.
+        app.tick();
+        app.pass(12 * DAY_MS);
+        for _ in 0..64 {
+            app.next_minute();
+            app.pass(0);
+        }
+        prop_assert_eq!(&app.read(&api("/incidents?state=open"))["incidents"], &json!([]));
+
+        let all = app.read(&api("/incidents?limit=200"))["incidents"].as_array().unwrap().clone();
+        let deliveries = channels.each_ref().map(|channel| app.deliveries(channel));
+        for incident in &all {
+            let id = incident["id"].as_str().unwrap();
+            let expected = to_be_told(&app, incident);
+            prop_assert_eq!((expected[0], expected[expected.len() - 1]), ("triggered", "resolved"));
+            prop_assert_eq!(expected.iter().filter(|kind| **kind == "resolved").count(), 1);
+            for (deliveries, url) in deliveries.iter().zip(URLS) {
+                let of: Vec<&Value> = deliveries.iter().filter(|d| d["incident_id"] == id).collect();
+                // A channel is not told of its own failures.
+                if of.is_empty() && incident["rule"] == "delivery_failing" {
+                    continue;
+                }
+                let kinds: Vec<&str> = of.iter().map(|d| d["kind"].as_str().unwrap()).collect();
+                prop_assert_eq!(&kinds, &expected, "{} to {}", cause(incident), url);
+                for delivery in &of {
+                    let state = delivery["state"].as_str().unwrap();
+                    let attempts = delivery["attempts"].as_array().unwrap();
+                    let is_bad = url == PAGERDUTY && attempts[attempts.len() - 1]["status"] == 400;
+                    let is_lost = state != "delivered" && attempts.len() < 10 && !is_bad;
+                    prop_assert!(!is_lost, "{delivery}");
+                }
+                // As it came in: one after the other, the same again at most.
+                let news: Vec<&str> = of.iter().map(|d| d["notification_id"].as_str().unwrap()).collect();
+                prop_assert_eq!(news.iter().collect::<BTreeSet<_>>().len(), news.len());
+                let mut came: Vec<String> = Vec::new();
+                for request in app.sent_to(url) {
+                    let said = body(&request);
+                    let (notification, key) = match url {
+                        HOOK => (&said["data"]["notification_id"], header(&request, "webhook-id")),
+                        PAGERDUTY => (
+                            &said["payload"]["custom_details"]["notification_id"],
+                            said["dedup_key"].as_str().unwrap().to_owned(),
+                        ),
+                        _ => continue,
+                    };
+                    let notification = notification.as_str().unwrap().to_owned();
+                    if news.contains(&notification.as_str()) {
+                        match url {
+                            PAGERDUTY => prop_assert_eq!(key, id, "the key of the incident"),
+                            _ => prop_assert_eq!(key, message_id(&notification, &channels[0])),
+                        }
+                        came.push(notification);
+                    }
+                }
+                came.dedup();
+                prop_assert!(url == SLACK || came == news, "{came:?}, {news:?}");
+            }
+        }
+        let ids: BTreeSet<&str> = all.iter().map(|i| i["id"].as_str().unwrap()).collect();
+        for (deliveries, channel) in deliveries.iter().zip(&channels) {
+            prop_assert!(deliveries.len() < 200, "more than a page");
+            let of_none = deliveries.iter().find(|d| !ids.contains(d["incident_id"].as_str().unwrap()));
+            prop_assert!(of_none.is_none(), "{of_none:?}");
             prop_assert_eq!(app.figures(channel).waiting, 0);
         }
     }
