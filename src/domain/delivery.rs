@@ -467,6 +467,7 @@ mod tests {
             rule: "slo_burn".to_owned(),
             title: "Errors <b>&</b> @here".to_owned(),
             detail: "burn 20 > 14.4".to_owned(),
+            trace_id: None,
         }
     }
 

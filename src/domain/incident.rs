@@ -41,6 +41,10 @@ pub struct Notification {
     pub title: String,
     /// What was measured, with its figures.
     pub detail: String,
+    /// Of the tick or request that it comes of: every attempt to deliver it is
+    /// a call in this trace. `None` in what the version before wrote down.
+    #[serde(default)]
+    pub trace_id: Option<String>,
 }
 
 /// The source of alerts that are about the service; no partnership is called so.
@@ -184,7 +188,13 @@ impl Incident {
     }
 
     /// What people are told of it now.
-    pub fn notification(&self, id: String, kind: NotificationKind, at: Timestamp) -> Notification {
+    pub fn notification(
+        &self,
+        id: String,
+        kind: NotificationKind,
+        at: Timestamp,
+        trace_id: String,
+    ) -> Notification {
         Notification {
             id,
             kind,
@@ -196,6 +206,7 @@ impl Incident {
             rule: self.cause.family.name().to_owned(),
             title: self.title.clone(),
             detail: self.detail.clone(),
+            trace_id: Some(trace_id),
         }
     }
 }

@@ -182,6 +182,8 @@ pub struct Cx {
     pub caller: Option<Caller>,
     pub now: Timestamp,
     pub request_id: String,
+    /// 32 hexadecimal digits; what the request causes carries it on.
+    pub trace_id: String,
 }
 
 impl Cx {

@@ -433,6 +433,7 @@ pub async fn test(cx: Cx) -> Result<Reply, Problem> {
         rule: "channel_test".to_owned(),
         title: format!("Test of the channel {:?}", row.channel.name),
         detail: "Somebody tries whether notifications arrive; there is nothing to do.".to_owned(),
+        trace_id: Some(cx.trace_id.clone()),
     };
     let command = Command::Test {
         tenant_id: cx.caller()?.tenant_id().to_owned(),

@@ -141,6 +141,7 @@ async fn act(cx: &Cx, action: Action) -> Result<Reply, Problem> {
         action,
         actor: cx.caller()?.id().to_owned(),
         idempotency: idempotency::in_object(cx, |_| true)?.map(|(_, kept)| kept),
+        trace_id: Some(cx.trace_id.clone()),
     };
     let reply = call(cx, &command).await?;
     cx.app.boards.forget(cx.caller()?.tenant_id());

@@ -119,9 +119,17 @@ impl App {
         if route.body != BodyKind::None && matches!(request.body, Body::TooLarge) {
             request.bytes()?;
         }
-        let request_id = trace.request_id.clone();
         let conditions = route.tagged.then(|| request.headers.clone());
-        let cx = Cx { app: Rc::clone(self), request, route, params, caller, now, request_id };
+        let cx = Cx {
+            app: Rc::clone(self),
+            request,
+            route,
+            params,
+            caller,
+            now,
+            request_id: trace.request_id.clone(),
+            trace_id: trace.trace_id.clone(),
+        };
         let reply = (route.handler)(cx).await?;
         Ok(match conditions {
             Some(headers) => conditional::answer(reply, &headers),

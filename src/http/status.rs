@@ -232,7 +232,8 @@ async fn control(cx: &Cx) -> (Timestamp, Option<bool>) {
         return (at, reachable);
     }
     let targets = cx.app.config.control_targets.get(..2).unwrap_or(&cx.app.config.control_targets);
-    let reachable = partnership::control(&cx.app.platform, targets).await;
+    let trace_id = Some(cx.trace_id.as_str());
+    let reachable = partnership::control(&cx.app.platform, targets, trace_id).await;
     cx.app.control.set(Some((cx.now, reachable)));
     (cx.now, reachable)
 }

@@ -58,7 +58,7 @@ pub async fn run(context: JobContext<'_>) -> JobOutcome {
         .collect()
         .await;
     for known in &all {
-        tick_incidents(platform, known).await;
+        tick_incidents(&context, known).await;
     }
     super::backup::resume(platform).await;
     let failed = probes.iter().filter(|probes| probes.is_none()).count();
@@ -149,13 +149,15 @@ async fn tick_one(
 
 /// Says that the tick came, and writes what happened to incidents into the
 /// activity log.
-async fn tick_incidents(platform: &Platform, known: &Known) {
+async fn tick_incidents(context: &JobContext<'_>, known: &Known) {
+    let platform = context.platform;
     let ids = || known.definitions.iter().map(|definition| definition.id.clone()).collect();
     let command = incident::Command::Tick {
         tenant_id: known.tenant_id.clone(),
         as_of: known.as_of.unwrap_or_default(),
         partnerships: known.as_of.map(|_| ids()),
         service: service_findings(platform, known).await,
+        trace_id: Some(context.trace_id.clone()),
     };
     match incident::call(platform, &known.tenant_id, &command).await {
         Ok(incident::Reply::Journal(lines)) => {

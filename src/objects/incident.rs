@@ -49,6 +49,9 @@ pub struct Report {
     pub evaluated_at: Timestamp,
     /// All of its open alerts.
     pub alerts: Vec<OpenAlert>,
+    /// Of the tick, as in the commands below.
+    #[serde(default)]
+    pub trace_id: Option<String>,
 }
 
 /// (Externally tagged: serde would buffer every message of an internally
@@ -70,6 +73,9 @@ pub enum Command {
         /// named was not looked at, and stays as it is.
         #[serde(default)]
         service: Vec<ServiceFinding>,
+        /// 32 hexadecimal digits; `None` from the version before.
+        #[serde(default)]
+        trace_id: Option<String>,
     },
     /// Lines up to this one are in the activity log.
     JournalWritten {
@@ -84,6 +90,8 @@ pub enum Command {
         action: Action,
         actor: String,
         idempotency: Option<Idempotency>,
+        #[serde(default)]
+        trace_id: Option<String>,
     },
     /// Of channels and deliveries.
     Outbox(outbox::Command),
@@ -153,6 +161,14 @@ pub enum Reply {
     AlreadyResolved,
     /// The Idempotency-Key came with another payload before.
     KeyReused,
+}
+
+/// When something happens to incidents, and in which trace; `None`: in one of
+/// its own.
+#[derive(Clone, Copy)]
+struct Occasion<'a> {
+    now: Timestamp,
+    trace_id: Option<&'a str>,
 }
 
 pub struct IncidentObject {
@@ -228,10 +244,11 @@ impl IncidentObject {
                 self.after_change(now).await;
                 Ok(Reply::Done)
             }
-            Command::Tick { tenant_id, as_of, partnerships, service } => {
+            Command::Tick { tenant_id, as_of, partnerships, service, trace_id } => {
+                let occasion = Occasion { now, trace_id: trace_id.as_deref() };
                 let lines = self.storage.transaction(|| {
                     self.facts.set("tenant_id", &tenant_id)?;
-                    self.tick(as_of, partnerships, service, now)?;
+                    self.tick(as_of, partnerships, service, occasion)?;
                     self.journal()
                 })?;
                 // Once a minute, so that a board that missed one heals.
@@ -251,8 +268,9 @@ impl IncidentObject {
                 Some(story) => Reply::Story(Box::new(story)),
                 None => Reply::NotFound,
             }),
-            Command::Act { id, action, actor, idempotency } => {
-                let reply = self.act(&id, action, &actor, idempotency.as_ref(), now)?;
+            Command::Act { id, action, actor, idempotency, trace_id } => {
+                let occasion = Occasion { now, trace_id: trace_id.as_deref() };
+                let reply = self.act(&id, action, &actor, idempotency.as_ref(), occasion)?;
                 self.after_change(now).await;
                 Ok(reply)
             }
@@ -294,7 +312,7 @@ impl IncidentObject {
     // ---- what is reported ----
 
     fn take_report(&self, report: Report, now: Timestamp) -> Result<(), Error> {
-        let Report { source, evaluated_at, alerts } = report;
+        let Report { source, evaluated_at, alerts, trace_id } = report;
         let news = self.storage.query(
             "INSERT INTO reports (source, at) VALUES (?1, ?2)
              ON CONFLICT (source) DO UPDATE SET at = excluded.at WHERE excluded.at >= at
@@ -308,7 +326,7 @@ impl IncidentObject {
         for alert in alerts {
             self.put_alert(&source, alert)?;
         }
-        self.reconcile(now)
+        self.reconcile(Occasion { now, trace_id: trace_id.as_deref() })
     }
 
     fn put_alert(&self, source: &str, alert: OpenAlert) -> Result<(), Error> {
@@ -328,8 +346,9 @@ impl IncidentObject {
         as_of: Timestamp,
         partnerships: Option<Vec<String>>,
         service: Vec<ServiceFinding>,
-        now: Timestamp,
+        occasion: Occasion<'_>,
     ) -> Result<(), Error> {
+        let now = occasion.now;
         self.facts.set("last_tick_at", &now)?;
         if let Some(ids) = partnerships {
             // What was retired reports nothing any more, not even that it is well.
@@ -354,7 +373,7 @@ impl IncidentObject {
             &[now.plus_ms(-RESOLVED_KEPT_MS).millis().into()],
         )?;
         repeats::prune(&self.storage, now)?;
-        self.reconcile(now)
+        self.reconcile(occasion)
     }
 
     /// The one alert of a family that is about the service, or none.
@@ -384,7 +403,7 @@ impl IncidentObject {
             flapping: false,
         };
         self.set_service_alert(Family::TickLate, Some(alert))?;
-        self.reconcile(now)
+        self.reconcile(Occasion { now, trace_id: None })
     }
 
     /// An alert for each channel that takes nothing, which the others are told
@@ -412,13 +431,13 @@ impl IncidentObject {
                 },
             )?;
         }
-        self.reconcile(now)
+        self.reconcile(Occasion { now, trace_id: None })
     }
 
     // ---- incidents ----
 
     /// Makes the incidents fit the alerts: one for each cause that has any.
-    fn reconcile(&self, now: Timestamp) -> Result<(), Error> {
+    fn reconcile(&self, occasion: Occasion<'_>) -> Result<(), Error> {
         let mut by_cause: BTreeMap<Cause, Vec<SourcedAlert>> = BTreeMap::new();
         for row in self.storage.query("SELECT document FROM alerts", &[])? {
             let alert: SourcedAlert = row.json("document")?;
@@ -436,12 +455,12 @@ impl IncidentObject {
                         Change::Updated => TimelineKind::Updated,
                         Change::Escalated => TimelineKind::Escalated,
                     };
-                    self.enter(&incident, kind, SYSTEM, &incident.title, now)?;
+                    self.enter(&incident, kind, SYSTEM, &incident.title, occasion.now)?;
                     if change == Change::Escalated {
-                        self.tell(&incident, NotificationKind::Triggered, now)?;
+                        self.tell(&incident, NotificationKind::Triggered, occasion)?;
                     }
                 }
-                None => self.resolve(&mut incident, SYSTEM, "every alert has ended", now)?,
+                None => self.resolve(&mut incident, SYSTEM, "every alert has ended", occasion)?,
             }
         }
         let muted = self.storage.query("SELECT cause FROM muted", &[])?;
@@ -459,11 +478,11 @@ impl IncidentObject {
                 continue;
             }
             let family = cause.family.name();
-            let id = new_id(&self.platform.random, IdKind::Incident, now)?;
-            let incident = Incident::open(id, cause, alerts, now);
+            let id = new_id(&self.platform.random, IdKind::Incident, occasion.now)?;
+            let incident = Incident::open(id, cause, alerts, occasion.now);
             self.store(&incident)?;
-            self.enter(&incident, TimelineKind::Opened, SYSTEM, &incident.detail, now)?;
-            self.tell(&incident, NotificationKind::Triggered, now)?;
+            self.enter(&incident, TimelineKind::Opened, SYSTEM, &incident.detail, occasion.now)?;
+            self.tell(&incident, NotificationKind::Triggered, occasion)?;
             self.storage.query(
                 "INSERT INTO opened (family, total) VALUES (?1, 1)
                  ON CONFLICT (family) DO UPDATE SET total = total + 1",
@@ -478,12 +497,12 @@ impl IncidentObject {
         incident: &mut Incident,
         actor: &str,
         why: &str,
-        now: Timestamp,
+        occasion: Occasion<'_>,
     ) -> Result<(), Error> {
-        incident.resolved = Some(ByWhom { at: now, by: actor.to_owned() });
+        incident.resolved = Some(ByWhom { at: occasion.now, by: actor.to_owned() });
         self.store(incident)?;
-        self.enter(incident, TimelineKind::Resolved, actor, why, now)?;
-        self.tell(incident, NotificationKind::Resolved, now)
+        self.enter(incident, TimelineKind::Resolved, actor, why, occasion.now)?;
+        self.tell(incident, NotificationKind::Resolved, occasion)
     }
 
     /// What a person does to an incident.
@@ -493,8 +512,9 @@ impl IncidentObject {
         action: Action,
         actor: &str,
         idempotency: Option<&Idempotency>,
-        now: Timestamp,
+        occasion: Occasion<'_>,
     ) -> Result<Reply, Error> {
+        let now = occasion.now;
         let Some(mut incident) = self.incident(id)? else { return Ok(Reply::NotFound) };
         if action == Action::Acknowledge && incident.resolved.is_some() {
             return Ok(Reply::AlreadyResolved);
@@ -506,11 +526,11 @@ impl IncidentObject {
                     incident.acknowledged = Some(ByWhom { at: now, by: actor.to_owned() });
                     self.store(&incident)?;
                     self.enter(&incident, TimelineKind::Acknowledged, actor, "", now)?;
-                    self.tell(&incident, NotificationKind::Acknowledged, now)?;
+                    self.tell(&incident, NotificationKind::Acknowledged, occasion)?;
                 }
                 Action::Resolve if incident.resolved.is_some() => {}
                 Action::Resolve => {
-                    self.resolve(&mut incident, actor, "resolved by hand", now)?;
+                    self.resolve(&mut incident, actor, "resolved by hand", occasion)?;
                     // While its alerts last it must not come back at once.
                     self.storage.query(
                         "INSERT OR IGNORE INTO muted (cause)
@@ -630,10 +650,11 @@ impl IncidentObject {
         &self,
         incident: &Incident,
         kind: NotificationKind,
-        now: Timestamp,
+        Occasion { now, trace_id }: Occasion<'_>,
     ) -> Result<(), Error> {
         let id = new_id(&self.platform.random, IdKind::Notification, now)?;
-        let news = incident.notification(id, kind, now);
+        let trace_id = trace_id.map_or_else(|| self.new_trace(), |known| Ok(known.to_owned()))?;
+        let news = incident.notification(id, kind, now, trace_id);
         let failing: Vec<&str> = match incident.cause.family {
             Family::DeliveryFailing => {
                 incident.alerts.iter().map(|known| known.alert.subject.as_str()).collect()
@@ -744,6 +765,13 @@ impl IncidentObject {
     }
 
     // ---- small things ----
+
+    /// Of what this object finds by itself.
+    fn new_trace(&self) -> Result<String, Error> {
+        let mut random = [0_u8; 16];
+        self.platform.random.fill(&mut random)?;
+        Ok(log::hex(&random))
+    }
 
     fn alerts_of(&self, cause: &Cause) -> Result<Vec<SourcedAlert>, Error> {
         let sql = "SELECT document FROM alerts WHERE cause = ?1";

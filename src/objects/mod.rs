@@ -17,6 +17,8 @@ pub mod transfer;
 
 pub use repeats::Idempotency;
 
+use crate::log;
+use crate::platform::fetch::OutboundRequest;
 use crate::platform::{Error, ErrorKind, ObjectStorage, Platform};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -210,6 +212,22 @@ impl Object {
             Self::Partnership(_) | Self::Board(_) | Self::Telemetry(_) => {}
         }
     }
+}
+
+/// The call as a span of its own in this trace (W3C Trace Context), for whoever
+/// is called and looks for it. Without one it is sent as it is.
+fn traced(
+    platform: &Platform,
+    mut request: OutboundRequest,
+    trace_id: Option<&str>,
+) -> OutboundRequest {
+    let mut span_id = [0_u8; 8];
+    let has_span = platform.random.fill(&mut span_id).is_ok();
+    if let Some(trace_id) = trace_id.filter(|_| has_span) {
+        let parent = format!("00-{trace_id}-{}-01", log::hex(&span_id));
+        request.headers.push(("traceparent", parent));
+    }
+    request
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {

@@ -582,14 +582,15 @@ fn request(platform: &Platform, flight: &Flight) -> Option<OutboundRequest> {
     let message = delivery::message(&target, notification, &message_id, *at)?;
     let loopback = LoopbackPolicy::of(config.loopback_probes);
     let url = ProbeUrl::parse(&message.url, loopback).ok()?;
-    Some(OutboundRequest {
+    let request = OutboundRequest {
         method: OutboundMethod::Post,
         url: url.as_str().to_owned(),
         headers: message.headers,
         body: message.body,
         deadline_ms: DEADLINE_MS,
         max_body_bytes: 0,
-    })
+    };
+    Some(super::traced(platform, request, notification.trace_id.as_deref()))
 }
 
 fn answer(flight: &Flight, reply: Result<OutboundReply, Error>) -> Outcome {

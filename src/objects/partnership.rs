@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::repeats::{self, Idempotency, Taken};
 use super::tallies::{self, Tallies, stored_rollup};
 use super::transfer::is_held;
-use super::{board, incident, read, write};
+use super::{board, incident, read, traced, write};
 use crate::domain::alert::{
     self, AlertBook, AlertPolicy, DataEvidence, Evidence, KpiEvidence, Outage, SloEvidence,
 };
@@ -181,7 +181,7 @@ impl PartnershipObject {
                 })?;
                 let probes_run =
                     self.probe(scheduled_at, &control_targets, trace_id.as_deref()).await?;
-                self.assess_and_report().await;
+                self.assess_and_report(trace_id.as_deref()).await;
                 self.publish().await?;
                 Ok(Reply::Ticked { probes_run })
             }
@@ -241,7 +241,7 @@ impl PartnershipObject {
         let known: Assessment = self.facts.get("assessment")?.unwrap_or_default();
         let minute = |at: Timestamp| at.floor_to(MINUTE_MS);
         if known.evaluated_at.is_none_or(|at| minute(at) < minute(stored_at)) {
-            self.assess_and_report().await;
+            self.assess_and_report(None).await;
         }
         if let Err(error) = self.publish().await {
             // The rows are safe; the next tick publishes them.
@@ -400,7 +400,7 @@ impl PartnershipObject {
             .await;
         let cut_off = !outcomes.is_empty()
             && outcomes.iter().all(|outcome| outcome.verdict.is_none())
-            && !self.outside_is_reachable(control_targets).await;
+            && !self.outside_is_reachable(control_targets, trace_id).await;
         let rows: Vec<Observation> =
             outcomes.into_iter().map(|outcome| outcome.observation(cut_off)).collect();
         // Read again: the probes took their time.
@@ -423,7 +423,7 @@ impl PartnershipObject {
     async fn probe_once(&self, probe: Probe, trace_id: Option<&str>) -> ProbeOutcome {
         let at = self.now();
         let request = OutboundRequest::get(probe.url, probe.deadline_ms);
-        let reply = self.platform.outbound.send(self.traced(request, trace_id)).await;
+        let reply = self.platform.outbound.send(traced(&self.platform, request, trace_id)).await;
         let (verdict, latency_ms) = match reply {
             Ok(OutboundReply::Answered { status, latency_ms, .. }) => (
                 Some(verdict::of_answer(status, latency_ms, probe.degraded_above_ms)),
@@ -441,20 +441,8 @@ impl PartnershipObject {
     }
 
     /// Whether any of the control targets answers in HTTP.
-    async fn outside_is_reachable(&self, targets: &[String]) -> bool {
-        control(&self.platform, targets).await != Some(false)
-    }
-
-    /// The call as a span of its own in the trace of the tick (W3C Trace
-    /// Context), for a partner who looks for it.
-    fn traced(&self, mut request: OutboundRequest, trace_id: Option<&str>) -> OutboundRequest {
-        let mut span_id = [0_u8; 8];
-        let has_span = self.platform.random.fill(&mut span_id).is_ok();
-        if let Some(trace_id) = trace_id.filter(|_| has_span) {
-            let parent = format!("00-{trace_id}-{}-01", log::hex(&span_id));
-            request.headers.push(("traceparent", parent));
-        }
-        request
+    async fn outside_is_reachable(&self, targets: &[String], trace_id: Option<&str>) -> bool {
+        control(&self.platform, targets, trace_id).await != Some(false)
     }
 
     async fn read_status_page(
@@ -468,7 +456,7 @@ impl PartnershipObject {
             max_body_bytes: MAX_BODY_BYTES,
             ..OutboundRequest::get(url, STATUS_PAGE_DEADLINE_MS)
         };
-        let reply = self.platform.outbound.send(self.traced(request, trace_id)).await;
+        let reply = self.platform.outbound.send(traced(&self.platform, request, trace_id)).await;
         let now = self.now();
         let reading = match reply {
             Ok(OutboundReply::Answered { truncated: true, .. }) => {
@@ -496,12 +484,12 @@ impl PartnershipObject {
 
     /// Evaluates the alerts and reports those that are open. A failure is
     /// logged, and the next minute does it again.
-    async fn assess_and_report(&self) {
+    async fn assess_and_report(&self, trace_id: Option<&str>) {
         if let Err(error) = self.storage.transaction(|| self.assess()) {
             self.warn("alerts not evaluated", &error);
             return;
         }
-        if let Err(error) = self.report().await {
+        if let Err(error) = self.report(trace_id).await {
             self.warn("alerts not reported", &error);
         }
     }
@@ -684,7 +672,7 @@ impl PartnershipObject {
 
     /// Tells the tenant's incidents which alerts are open: all of them each
     /// time, so that a report that is lost, or comes twice, does no harm.
-    async fn report(&self) -> Result<(), Error> {
+    async fn report(&self, trace_id: Option<&str>) -> Result<(), Error> {
         let Some(tenant_id) = self.facts.get::<String>("tenant_id")? else { return Ok(()) };
         let Some(definition) = self.definition()? else { return Ok(()) };
         let assessment: Assessment = self.facts.get("assessment")?.unwrap_or_default();
@@ -695,8 +683,12 @@ impl PartnershipObject {
             return Ok(());
         }
         let told_of_none = assessment.alerts.is_empty();
-        let report =
-            incident::Report { source: definition.id, evaluated_at, alerts: assessment.alerts };
+        let report = incident::Report {
+            source: definition.id,
+            evaluated_at,
+            alerts: assessment.alerts,
+            trace_id: trace_id.map(str::to_owned),
+        };
         // Before the call: should its reply be lost, the next one is made again.
         self.facts.set("told_of_none_at", &None::<Timestamp>)?;
         incident::report(&self.platform, &tenant_id, report).await?;
@@ -885,9 +877,14 @@ impl ProbeOutcome {
 }
 
 /// Whether any of the control targets answers in HTTP; `None` without targets.
-pub async fn control(platform: &Platform, targets: &[String]) -> Option<bool> {
+pub async fn control(
+    platform: &Platform,
+    targets: &[String],
+    trace_id: Option<&str>,
+) -> Option<bool> {
     let ask = |url: &String| {
-        platform.outbound.send(OutboundRequest::get(url.clone(), CONTROL_DEADLINE_MS))
+        let request = OutboundRequest::get(url.clone(), CONTROL_DEADLINE_MS);
+        platform.outbound.send(traced(platform, request, trace_id))
     };
     let replies = futures::future::join_all(targets.iter().take(MAX_IN_FLIGHT).map(ask)).await;
     (!replies.is_empty())

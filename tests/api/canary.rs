@@ -1,6 +1,8 @@
 //! Watches what an application says in the course of a test: every reply and
 //! every log line is looked through at the test's end, for what
-//! `tests/canaries.json` forbids and for each secret that was known or sent.
+//! `tests/canaries.json` forbids and for each secret that was known or sent;
+//! and each log line for the fields (Elastic Common Schema) that a line of its
+//! kind must have.
 
 use crate::support::TestReply;
 use devskyy_orchestration::http::{Body, Request};
@@ -8,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 #[derive(Deserialize)]
@@ -24,6 +26,9 @@ struct Rules {
     secret_fields: Vec<String>,
     shortest_secret: usize,
     longest_log_text: usize,
+    #[serde(with = "pattern")]
+    log_line_start: Regex,
+    log_lines: Vec<LineRule>,
 }
 
 #[derive(Deserialize)]
@@ -31,6 +36,27 @@ struct Rule {
     what: String,
     #[serde(with = "pattern")]
     pattern: Regex,
+}
+
+/// A kind of log line: those whose fields look like `where`.
+#[derive(Deserialize)]
+struct LineRule {
+    what: String,
+    r#where: BTreeMap<String, Pattern>,
+    has: BTreeMap<String, Pattern>,
+}
+
+#[derive(Deserialize)]
+struct Pattern(#[serde(with = "pattern")] Regex);
+
+impl Pattern {
+    fn fits(&self, value: &Value) -> bool {
+        match value {
+            Value::Null => false,
+            Value::String(text) => self.0.is_match(text),
+            other => self.0.is_match(&other.to_string()),
+        }
+    }
 }
 
 mod pattern {
@@ -154,6 +180,17 @@ impl Canary {
             let mut values = entry.as_object().into_iter().flat_map(|entry| entry.values());
             if !whole || values.any(|value| value.as_str().is_some_and(long)) {
                 found.insert(format!("raw or uncut text in a log line: {line}"));
+            }
+            if !RULES.log_line_start.is_match(line) {
+                found.insert(format!("another start of a log line: {line}"));
+            }
+            let fits = |(name, pattern): &(&String, &Pattern)| pattern.fits(&entry[*name]);
+            for rule in RULES.log_lines.iter().filter(|rule| rule.r#where.iter().all(|f| fits(&f)))
+            {
+                for (name, _) in rule.has.iter().filter(|field| !fits(field)) {
+                    let what = &rule.what;
+                    found.insert(format!("no {name}, or another form of it, in a {what}: {line}"));
+                }
             }
         }
         found.into_iter().collect()

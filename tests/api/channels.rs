@@ -1,7 +1,8 @@
 //! Channels and the outbox: what is sent where, in which order and how often,
 //! whatever the receivers answer and whatever is lost on the way.
 
-use crate::support::{API, TestApp, TestReply};
+use crate::incidents::{self, cause};
+use crate::support::{API, CURSOR_PROBE, TestApp, TestReply};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use devskyy_orchestration::domain::delivery::{
@@ -26,6 +27,7 @@ const SLACK: &str = "https://hooks.example.org/services/T000/B000/slack-token-of
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 const ROUTING_KEY: &str = "0123456789abcdefABCDEF0123456789";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn api(path: &str) -> String {
     format!("{API}{path}")
@@ -133,6 +135,7 @@ fn news(id: &str, incident: &str, kind: NotificationKind, severity: Severity) ->
         rule: "slo_burn".to_owned(),
         title: "Budget burns".to_owned(),
         detail: "14.4 over 1 h and 5 m".to_owned(),
+        trace_id: Some(TRACE.to_owned()),
     }
 }
 
@@ -775,6 +778,156 @@ proptest! {
     }
 }
 
+/// What happens to the data and to the channels at once.
+#[derive(Clone, Debug)]
+enum Turn {
+    Data(incidents::Step),
+    /// Somebody does this to the incident that is open the longest.
+    Act(&'static str),
+    Answer(u8, u16),
+    Silence(u8),
+    Pass(i64),
+    Interrupt,
+    LoseAlarm,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        8 => incidents::step().prop_map(Turn::Data),
+        1 => prop_oneof![Just("acknowledge"), Just("resolve")].prop_map(Turn::Act),
+        2 => (0_u8..3, prop_oneof![Just(200_u16), Just(202), Just(500), Just(429), Just(400)])
+            .prop_map(|(to, status)| Turn::Answer(to, status)),
+        1 => (0_u8..3).prop_map(Turn::Silence),
+        3 => (1..2 * MINUTE_MS).prop_map(Turn::Pass),
+        1 => Just(Turn::Interrupt),
+        1 => Just(Turn::LoseAlarm),
+    ];
+    prop::collection::vec(turn, 20..120)
+}
+
+fn turn(app: &TestApp, turn: Turn) {
+    let outbound = &app.platform.outbound;
+    match turn {
+        Turn::Data(step) => incidents::take(app, step),
+        Turn::Act(what) => {
+            let open = app.read(&api("/incidents?state=open"));
+            let Some(oldest) = open["incidents"].as_array().unwrap().last() else { return };
+            let path = api(&format!("/incidents/{}/{what}", oldest["id"].as_str().unwrap()));
+            app.post(&path).bearer(&app.admin()).send().expect(200);
+        }
+        Turn::Answer(to, status) => {
+            outbound.script(URLS[usize::from(to)], Script::Status(status, 1.0));
+        }
+        Turn::Silence(to) => outbound.script(URLS[usize::from(to)], Script::Hangs),
+        Turn::Pass(ms) => app.pass(ms),
+        Turn::Interrupt => app.interrupt(),
+        Turn::LoseAlarm => app.platform.objects.forget_alarms(),
+    }
+}
+
+/// What people are told of an incident, by its timeline.
+fn to_be_told(app: &TestApp, incident: &Value) -> Vec<&'static str> {
+    let story = app.read(&api(&format!("/incidents/{}", incident["id"].as_str().unwrap())));
+    let told = |entry: &Value| match entry["kind"].as_str().unwrap() {
+        "opened" | "escalated" => Some("triggered"),
+        "acknowledged" => Some("acknowledged"),
+        "resolved" => Some("resolved"),
+        _ => None,
+    };
+    story["timeline"].as_array().unwrap().iter().filter_map(told).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From the data to the receivers: of a cause one incident is open at a
+    /// time, all of them end when the data is good, and each channel is told
+    /// once and in order of all that happened to each, under one key.
+    #[test]
+    fn whatever_happens_to_incidents_is_told_once(turns in turns()) {
+        let app = incidents::one_partnership_that_is_well();
+        let channels = [
+            app.channel(webhook()),
+            app.channel(json!({ "kind": "slack", "name": "s", "min_severity": "info", "url": SLACK })),
+            app.channel(json!({ "kind": "pagerduty", "name": "p", "min_severity": "info", "routing_key": ROUTING_KEY })),
+        ];
+        for next in turns {
+            turn(&app, next);
+            let open = app.read(&api("/incidents?state=open"))["incidents"].as_array().unwrap().clone();
+            let causes: BTreeSet<String> = open.iter().map(cause).collect();
+            prop_assert_eq!(causes.len(), open.len(), "{:#?}", open);
+        }
+        incidents::recover(&app);
+        URLS.iter().for_each(|url| app.platform.outbound.script(url, Script::Status(202, 1.0)));
+        // Long enough for every pause, and for every window to forget; then
+        // the minute comes in which a backup is written.
+        app.tick();
+        app.pass(12 * DAY_MS);
+        for _ in 0..64 {
+            app.next_minute();
+            app.pass(0);
+        }
+        prop_assert_eq!(&app.read(&api("/incidents?state=open"))["incidents"], &json!([]));
+
+        let all = app.read(&api("/incidents?limit=200"))["incidents"].as_array().unwrap().clone();
+        let deliveries = channels.each_ref().map(|channel| app.deliveries(channel));
+        for incident in &all {
+            let id = incident["id"].as_str().unwrap();
+            let expected = to_be_told(&app, incident);
+            prop_assert_eq!((expected[0], expected[expected.len() - 1]), ("triggered", "resolved"));
+            prop_assert_eq!(expected.iter().filter(|kind| **kind == "resolved").count(), 1);
+            for (deliveries, url) in deliveries.iter().zip(URLS) {
+                let of: Vec<&Value> = deliveries.iter().filter(|d| d["incident_id"] == id).collect();
+                // A channel is not told of its own failures.
+                if of.is_empty() && incident["rule"] == "delivery_failing" {
+                    continue;
+                }
+                let kinds: Vec<&str> = of.iter().map(|d| d["kind"].as_str().unwrap()).collect();
+                prop_assert_eq!(&kinds, &expected, "{} to {}", cause(incident), url);
+                for delivery in &of {
+                    let state = delivery["state"].as_str().unwrap();
+                    let attempts = delivery["attempts"].as_array().unwrap();
+                    let is_bad = url == PAGERDUTY && attempts[attempts.len() - 1]["status"] == 400;
+                    let is_lost = state != "delivered" && attempts.len() < 10 && !is_bad;
+                    prop_assert!(!is_lost, "{delivery}");
+                }
+                // As it came in: one after the other, the same again at most.
+                let news: Vec<&str> = of.iter().map(|d| d["notification_id"].as_str().unwrap()).collect();
+                prop_assert_eq!(news.iter().collect::<BTreeSet<_>>().len(), news.len());
+                let mut came: Vec<String> = Vec::new();
+                for request in app.sent_to(url) {
+                    let said = body(&request);
+                    let (notification, key) = match url {
+                        HOOK => (&said["data"]["notification_id"], header(&request, "webhook-id")),
+                        PAGERDUTY => (
+                            &said["payload"]["custom_details"]["notification_id"],
+                            said["dedup_key"].as_str().unwrap().to_owned(),
+                        ),
+                        _ => continue,
+                    };
+                    let notification = notification.as_str().unwrap().to_owned();
+                    if news.contains(&notification.as_str()) {
+                        match url {
+                            PAGERDUTY => prop_assert_eq!(key, id, "the key of the incident"),
+                            _ => prop_assert_eq!(key, message_id(&notification, &channels[0])),
+                        }
+                        came.push(notification);
+                    }
+                }
+                came.dedup();
+                prop_assert!(url == SLACK || came == news, "{came:?}, {news:?}");
+            }
+        }
+        let ids: BTreeSet<&str> = all.iter().map(|i| i["id"].as_str().unwrap()).collect();
+        for (deliveries, channel) in deliveries.iter().zip(&channels) {
+            prop_assert!(deliveries.len() < 200, "more than a page");
+            let of_none = deliveries.iter().find(|d| !ids.contains(d["incident_id"].as_str().unwrap()));
+            prop_assert!(of_none.is_none(), "{of_none:?}");
+            prop_assert_eq!(app.figures(channel).waiting, 0);
+        }
+    }
+}
+
 #[test]
 fn what_an_eviction_interrupts_is_tried_again() {
     let app = TestApp::seeded();
@@ -874,6 +1027,75 @@ fn an_incident_is_told_to_the_channels_of_its_tenant() {
     assert_eq!(last["type"], "incident.resolved");
     assert_eq!(last["data"]["incident_id"], told[0]["data"]["incident_id"]);
     assert_eq!(app.figures(&id).delivered, 2);
+}
+
+/// Trace and span of a `traceparent`, which is well-formed.
+#[track_caller]
+fn trace_and_span(sent: &OutboundRequest) -> (String, String) {
+    let parent = header(sent, "traceparent");
+    let parts: Vec<&str> = parent.split('-').collect();
+    let ["00", trace, span, "01"] = parts[..] else { panic!("{}: {parent:?}", sent.url) };
+    for (id, length) in [(trace, 32), (span, 16)] {
+        assert!(id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()), "{parent}");
+        assert!(id.bytes().any(|b| b != b'0'), "{parent}");
+    }
+    (trace.to_owned(), span.to_owned())
+}
+
+#[test]
+fn every_call_is_a_span_of_its_own_in_the_trace_of_its_cause() {
+    const CONTROL: &str = "https://example.com/";
+    let app = TestApp::unticked();
+    let steps = [Script::Status(500, 1.0), Script::Status(200, 1.0)];
+    app.platform.outbound.script(HOOK, Script::Sequence(steps.to_vec()));
+    app.channel(webhook());
+    let given = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let post = |path: &str| {
+        app.post(&api(path)).bearer(&app.admin()).header("traceparent", &given).send().expect(200)
+    };
+    // Nothing outside answers: the tick asks probes and control targets, and
+    // tells of it; told again, it is the same trace.
+    app.tick();
+    app.pass(MINUTE_MS);
+    let logged = app.platform.log.lines().into_iter().find(|line| line.contains("job tick"));
+    let logged: Value = serde_json::from_str(&logged.unwrap()).unwrap();
+    let mut spans = BTreeSet::new();
+    let mut calls_in = |trace: &Value, calls: &[OutboundRequest]| {
+        for sent in calls {
+            let (id, span) = trace_and_span(sent);
+            assert_eq!(&json!(id), trace, "{}", sent.url);
+            assert!(spans.insert(span), "{}: a span of another call", sent.url);
+        }
+    };
+    let told = app.sent_to(HOOK);
+    assert_eq!(told.len(), 2);
+    assert_eq!(header(&told[0], "webhook-id"), header(&told[1], "webhook-id"));
+    calls_in(&logged["trace.id"], &app.platform.outbound.sent());
+    assert!(!app.sent_to(CONTROL).is_empty() && !app.sent_to(CURSOR_PROBE).is_empty());
+    // What a request causes is in the trace of that request.
+    let before = app.platform.outbound.sent().len();
+    let incident = body(&told[0])["data"]["incident_id"].as_str().unwrap().to_owned();
+    post(&format!("/incidents/{incident}/acknowledge"));
+    app.pass(SECOND_MS);
+    post(&format!("/incidents/{incident}/resolve"));
+    app.pass(SECOND_MS);
+    let channel = app.read(&api("/channels"))["channels"][0]["id"].as_str().unwrap().to_owned();
+    post(&format!("/channels/{channel}/test"));
+    let status = app.get(&api("/status")).bearer(&app.admin()).header("traceparent", &given);
+    status.send().expect(200);
+    let caused = app.platform.outbound.sent().split_off(before);
+    let kinds: Vec<Value> =
+        app.sent_to(HOOK).iter().map(|sent| body(sent)["type"].clone()).collect();
+    let expected = ["incident.acknowledged", "incident.resolved", "channel.test"];
+    assert_eq!(kinds[2..], expected.map(|kind| json!(kind)));
+    assert_eq!(caused.last().unwrap().url, CONTROL);
+    calls_in(&json!(TRACE), &caused);
+    // What nobody asked for begins one: no tick comes any more.
+    app.pass(5 * MINUTE_MS);
+    let late = app.sent_to(HOOK).pop().unwrap();
+    assert_eq!(body(&late)["data"]["rule"], "tick_late");
+    let (trace, _) = trace_and_span(&late);
+    assert!(json!(trace) != logged["trace.id"] && trace != TRACE);
 }
 
 #[test]

@@ -517,7 +517,7 @@ fn incidents_go_page_by_page_and_by_filter() {
 // ---- whatever happens ----------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub enum Step {
     Minute {
         is_up: bool,
     },
@@ -534,7 +534,7 @@ enum Step {
     LoseDatabase,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => prop::bool::weighted(0.6).prop_map(|is_up| Step::Minute { is_up }),
         1 => Just(Step::Twice),
@@ -548,7 +548,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(app: &TestApp, step: Step) {
+pub fn take(app: &TestApp, step: Step) {
     let fault = |landed: bool| if landed { Fault::LandedButErrored } else { Fault::Lost };
     let objects = &app.platform.objects;
     match step {
@@ -572,6 +572,28 @@ fn take(app: &TestApp, step: Step) {
     }
 }
 
+/// One is enough, and six take as many times as long.
+pub fn one_partnership_that_is_well() -> TestApp {
+    let app = TestApp::seeded();
+    app.outside_reachable();
+    for id in ["brand", "visual", "customer", "strategic", "research"] {
+        app.delete(&api(&format!("/partnerships/{id}"))).bearer(&app.admin()).send();
+    }
+    app
+}
+
+/// From here on nothing is lost, and the partner is up.
+pub fn recover(app: &TestApp) {
+    app.platform.objects.forget_faults();
+    app.platform.database.forget_faults();
+    cursor(app, UP);
+}
+
+/// `partnership/rule` of an incident.
+pub fn cause(incident: &Value) -> String {
+    format!("{}/{}", incident["partnership"], incident["rule"])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -579,23 +601,15 @@ proptest! {
     /// a cause follow one another, and when the data is good all of them end.
     #[test]
     fn one_incident_for_one_cause_whatever_is_lost(steps in prop::collection::vec(step(), 20..90)) {
-        let app = TestApp::seeded();
-        app.outside_reachable();
-        // One is enough, and six take as many times as long.
-        for id in ["brand", "visual", "customer", "strategic", "research"] {
-            app.delete(&api(&format!("/partnerships/{id}"))).bearer(&app.admin()).send();
-        }
+        let app = one_partnership_that_is_well();
         minutes(&app, 30);
         for step in steps {
             take(&app, step);
             let open = incidents(&app, "?state=open");
-            let causes: BTreeSet<_> =
-                open.iter().map(|i| format!("{}/{}", i["partnership"], i["rule"])).collect();
+            let causes: BTreeSet<_> = open.iter().map(cause).collect();
             prop_assert_eq!(causes.len(), open.len(), "{:#?}", open);
         }
-        app.platform.objects.forget_faults();
-        app.platform.database.forget_faults();
-        cursor(&app, UP);
+        recover(&app);
         // Half an hour is the short window of the slowest tier that pages.
         minutes(&app, 40);
         let open = incidents(&app, "?state=open");
@@ -607,10 +621,9 @@ proptest! {
         prop_assert!(paging.is_empty(), "{:#?}", paging);
         let mut by_cause: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for incident in incidents(&app, "?limit=200") {
-            let cause = format!("{}/{}", incident["partnership"], incident["rule"]);
             let end = incident["resolved"]["at"].as_str().unwrap_or("9").to_owned();
             let begin = incident["opened_at"].as_str().unwrap().to_owned();
-            by_cause.entry(cause).or_default().push((begin, end));
+            by_cause.entry(cause(&incident)).or_default().push((begin, end));
         }
         for (cause, mut spans) in by_cause {
             spans.sort();

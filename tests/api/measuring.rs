@@ -1446,7 +1446,7 @@ fn incident_messages() -> Vec<(&'static str, Value)> {
             "report",
             json!({ "report": { "tenant_id": "ten_a", "report": {
                 "source": "acme_search", "evaluated_at": "2026-01-31T12:00:00.000Z",
-                "alerts": [alert_json()],
+                "alerts": [alert_json()], "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             } } }),
         ),
         (
@@ -1455,6 +1455,7 @@ fn incident_messages() -> Vec<(&'static str, Value)> {
                 "tenant_id": "ten_a", "as_of": "2026-01-31T12:00:00.000Z",
                 "partnerships": ["acme_search"],
                 "service": [{ "family": "backup_old", "alert": null }],
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             } }),
         ),
         ("journal_written", json!({ "journal_written": { "upto": 7 } })),
@@ -1471,6 +1472,7 @@ fn incident_messages() -> Vec<(&'static str, Value)> {
             json!({ "act": {
                 "id": "inc_1", "action": { "note": "seen" }, "actor": "usr_1",
                 "idempotency": { "key": "k", "payload_hash": "h" },
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             } }),
         ),
         ("ping", json!("ping")),

@@ -38,36 +38,6 @@ impl Drop for TestApp {
         let known = secrets.map(|name| self.platform.vars.get(name));
         let found = self.canary.found(&known, &self.platform.log.lines());
         assert!(found.is_empty(), "{found:#?}");
-        self.platform.log.lines().iter().for_each(|line| check_ecs(line));
-    }
-}
-
-/// What every line says (Elastic Common Schema), and lines of requests and
-/// jobs beyond that.
-fn check_ecs(text: &str) {
-    let line: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"));
-    let has = |names: &[&str]| {
-        for name in names {
-            assert!(!line[*name].is_null(), "a line without {name}: {text}");
-        }
-    };
-    assert!(text.starts_with("{\"@timestamp\":\"") && text.contains(",\"message\":"), "{text}");
-    has(&["@timestamp", "log.level", "message", "ecs.version", "service.name"]);
-    has(&["service.version", "event.dataset"]);
-    let dataset = line["event.dataset"].as_str().unwrap();
-    let message = line["message"].as_str().unwrap();
-    if dataset == "devskyy.request" && line["http.request.method"].is_string() {
-        has(&["trace.id", "span.id", "event.duration", "http.request.id"]);
-        has(&["http.response.status_code", "url.path"]);
-        assert!(!line["url.path"].as_str().unwrap().contains("ten_"), "{text}");
-    }
-    if dataset == "devskyy.job" && message.starts_with("job ") && line["log.level"] != "warn" {
-        has(&["trace.id", "span.id", "event.duration"]);
-    }
-    if ["warn", "error"].contains(&line["log.level"].as_str().unwrap())
-        && line["error.type"].is_string()
-    {
-        assert!(text.len() < 4_000, "{text}");
     }
 }
 

@@ -1,5 +1,6 @@
 // Watches what a Worker says in the course of a test file. Every reply that `caller` saw and every log line is looked
-// through when the Worker is closed, for what tests/canaries.json forbids and for each secret that was known or sent.
+// through when the Worker is closed, for what tests/canaries.json forbids and for each secret that was known or sent;
+// and each log line for the fields (Elastic Common Schema) that a line of its kind must have.
 import { readFileSync } from "node:fs";
 
 const RULES = JSON.parse(readFileSync(new URL("../canaries.json", import.meta.url), "utf8"));
@@ -7,6 +8,9 @@ const compiled = (list) => list.map(({ what, pattern }) => ({ what, pattern: new
 const ANYWHERE = compiled(RULES.anywhere);
 const IN_REPLIES = compiled(RULES.replies);
 const [HANDS_OUT, COMPILED_IN, FILES_OF_OTHERS] = ["hands_out_secrets", "compiled_in", "files_of_others"].map((name) => new RegExp(RULES[name]));
+const LOG_LINE_START = new RegExp(RULES.log_line_start);
+const fields = (map) => Object.entries(map).map(([name, pattern]) => ({ name, pattern: new RegExp(pattern) }));
+const LOG_LINES = RULES.log_lines.map(({ what, where, has }) => ({ what, where: fields(where), has: fields(has) }));
 // Lines that workerd itself writes, about its own end of things.
 const OF_THE_RUNTIME = /^NOSENTRY /;
 const MIN_TOKEN_PART_CHARS = 20;
@@ -79,6 +83,11 @@ export class Canary {
       const texts = Object.values(objectOf(line) ?? { line }).filter((value) => typeof value === "string");
       if (objectOf(line) === undefined || /[\u0000-\u001f]/.test(line)) tell("raw text", "a log line", line, 0);
       if (texts.some((text) => [...text].length > RULES.longest_log_text)) tell("uncut text", "a log line", line, 0);
+      if (!LOG_LINE_START.test(line)) tell("another start", "a log line", line, 0);
+      const fits = ({ name, pattern }) => pattern.test(objectOf(line)?.[name] ?? "");
+      for (const { what, where, has } of LOG_LINES.filter(({ where }) => where.every(fits))) {
+        for (const { name } of has.filter((field) => !fits(field))) tell(`no ${name}, or another form of it`, `a ${what}`, line, 0);
+      }
     }
     return [...new Set(found)];
   }

@@ -40,7 +40,7 @@ const SECRETS = {
 const leaks = [];
 process.on("exit", () => {
   if (leaks.length === 0) return;
-  console.error(`What no reply and no log line may hold (tests/canaries.json):\n${leaks.join("\n")}`);
+  console.error(`Not what tests/canaries.json says of replies and log lines:\n${leaks.join("\n")}`);
   process.exitCode = 1;
 });
 

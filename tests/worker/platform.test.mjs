@@ -500,26 +500,17 @@ describe("the log", () => {
     await anyone.get(`${API}/health`, { traceparent, "x-request-id": "traced-request" });
   });
 
-  test("has one line for each request, and each is an ECS event", async () => {
+  // What fields each line must have is looked at by the canary, here and in every other file.
+  test("has one line for each request, which says what became of it", async () => {
     const templates = new Set(["(no route)", ...Object.keys(expect(await anyone.get("/openapi.json"), 200).paths)]);
     const lines = await allLines();
     const ids = ofRequests(lines).map((line) => line["http.request.id"]);
     assert.deepEqual(ids.toSorted(), replies.map(({ headers }) => headers.get("x-request-id")).toSorted());
-    for (const line of lines) {
-      assert.deepEqual(Object.keys(line).slice(0, 3), ["@timestamp", "log.level", "message"]);
-      assert.ok(Math.abs(Date.now() - Date.parse(line["@timestamp"])) < 300_000);
-      assert.match(line["@timestamp"], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
-      assert.ok(["info", "warn", "error"].includes(line["log.level"]));
-      for (const field of ["message", "ecs.version", "service.name", "service.version", "event.dataset"]) {
-        assert.equal(typeof line[field], "string", `${field}: ${line.message}`);
-      }
-    }
+    for (const line of lines) assert.ok(Math.abs(Date.now() - Date.parse(line["@timestamp"])) < 300_000);
     for (const line of ofRequests(lines)) {
       const status = line["http.response.status_code"];
       assert.ok(Number.isInteger(status));
       assert.ok(templates.has(line["url.path"]), line["url.path"]);
-      assert.match(line["http.request.method"], /^[A-Z]+$/);
-      assert.match(line["trace.id"], /^[0-9a-f]{32}$/);
       assert.equal(line["log.level"], status >= 500 ? "error" : status >= 400 ? "warn" : "info");
       assert.equal(line["error.type"] !== undefined, status >= 400, line.message);
     }
