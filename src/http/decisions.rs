@@ -7,11 +7,13 @@ use super::pages::Page;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::domain::decision::appraisal::{Appraisal, AppraisalContext, appraise};
+use crate::domain::decision::policy;
 use crate::domain::id::IdKind;
 use crate::domain::time::Timestamp;
 use crate::store::{self, decisions};
 use ::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 const KIND: &str = "appraisal";
 
@@ -53,15 +55,18 @@ pub async fn decide(cx: Cx) -> Result<Reply, Problem> {
     }
     let platform = &cx.app.platform;
     let caller = cx.caller()?;
+    let json = |error: serde_json::Error| Problem::internal(error.to_string());
+    let inputs = serde_json::to_string(&context).map_err(json)?;
+    let policy = policy::shipped().map_err(Problem::internal)?;
+    // Of the question itself: the same question gets the same answer.
+    let seed: [u8; 32] = Sha256::digest(&inputs).into();
     let out = DecisionOut {
         decision_id: store::new_id(&platform.random, IdKind::Decision, cx.now)?,
         kind: KIND.to_owned(),
-        appraisal: appraise(&context),
+        appraisal: appraise(&context, &policy, &seed, cx.now),
         decided_at: cx.now,
         author: caller.id().to_owned(),
     };
-    let json = |error: serde_json::Error| Problem::internal(error.to_string());
-    let inputs = serde_json::to_string(&context).map_err(json)?;
     let text = serde_json::to_string(&out).map_err(json)?;
     let insert = decisions::insert(&decisions::Decision {
         id: &out.decision_id,

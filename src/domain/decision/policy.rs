@@ -2,8 +2,8 @@
 //! the catalogue of strategies and how good evidence must be. A number in here
 //! is somebody's choice, with a name and a version; none is a measurement.
 
-use super::appraisal::Priority;
 use super::evidence::Family;
+use super::priority::Priority;
 use super::ranking::Direction;
 use super::strategy::{SIGNALS, TARGET_SIGNALS};
 use crate::domain::validation::{FieldError, check_text};
