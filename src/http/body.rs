@@ -1,13 +1,14 @@
 //! Requests, and the parsing of their bodies into wire types.
 
 use super::problem::{Code, Problem};
-use super::strict::Strict;
+use super::strict::{Strict, Unique};
 use crate::domain::validation::FieldError;
 use crate::platform::Headers;
 use ::http::Method;
 use bytes::Bytes;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
@@ -36,10 +37,17 @@ impl Request {
     /// Errors: 413 too large, 415 another media type, 400 not JSON, 422 JSON
     /// of another shape with a pointer to the place.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        read(&self.json_tree()?)
+    }
+
+    /// The body as any JSON.
+    ///
+    /// Errors: as [`Request::json`].
+    pub fn json_tree(&self) -> Result<serde_json::Value, Problem> {
         if !self.media_type().is_some_and(|media| is_json(&media)) {
             return Err(wrong_media("application/json"));
         }
-        from_json(self.bytes()?)
+        tree(self.bytes()?)
     }
 
     /// The rows of a JSON list, each still to be read.
@@ -50,7 +58,7 @@ impl Request {
             return Err(wrong_media("application/json"));
         }
         serde_json::from_slice(self.bytes()?).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => {
+            Category::Data => {
                 Problem::invalid(vec![FieldError::new("", "expected a list of rows")])
             }
             _ => malformed(&error),
@@ -100,12 +108,25 @@ fn wrong_media(expected: &str) -> Problem {
 
 /// Reads JSON; what is wrong is named with its place.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let tree: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
-    serde_path_to_error::deserialize::<_, T>(Strict(&tree)).map_err(refused)?;
-    // The tree keeps the last of two fields of one name; the text tells them
-    // apart.
+    read(&tree(bytes)?)
+}
+
+/// Reads a tree; what is wrong is named with its place.
+pub fn read<T: DeserializeOwned>(tree: &serde_json::Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(Strict(tree)).map_err(refused)
+}
+
+/// Reads JSON in which no object has two fields of one name: serde_json's own
+/// tree would keep the last of them.
+pub fn tree(bytes: &[u8]) -> Result<serde_json::Value, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut reader).map_err(refused)
+    let read = serde_path_to_error::deserialize::<_, Unique>(&mut reader);
+    let Unique(tree) = read.map_err(|error| match error.inner().classify() {
+        Category::Data => refused(error),
+        _ => malformed(error.inner()),
+    })?;
+    reader.end().map_err(|error| malformed(&error))?;
+    Ok(tree)
 }
 
 /// A whole number however it is written: JSON has one kind of number, and

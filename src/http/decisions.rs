@@ -140,15 +140,15 @@ pub async fn decide(cx: Cx) -> Result<Reply, Problem> {
 /// Reads the question in the form that its kind has, so that what is wrong is
 /// pointed at.
 fn read_question(cx: &Cx) -> Result<Question, Problem> {
-    fn of<T: DeserializeOwned>(cx: &Cx) -> Result<T, Problem> {
-        Ok(cx.request.json::<DecisionIn<T>>()?.context)
+    fn of<T: DeserializeOwned>(tree: &Value) -> Result<T, Problem> {
+        Ok(super::body::read::<DecisionIn<T>>(tree)?.context)
     }
-    let tree: Value = cx.request.json()?;
+    let tree = cx.request.json_tree()?;
     // What is no question at all is refused in the words of the commonest kind.
     Ok(match Kind::of_context(tree.get("context").unwrap_or(&Value::Null)) {
-        Kind::Appraisal => Question::Appraisal(of(cx)?),
-        Kind::Strategy => Question::Strategy(of(cx)?),
-        Kind::Choice => Question::Choice(of(cx)?),
+        Kind::Appraisal => Question::Appraisal(of(&tree)?),
+        Kind::Strategy => Question::Strategy(of(&tree)?),
+        Kind::Choice => Question::Choice(of(&tree)?),
     })
 }
 

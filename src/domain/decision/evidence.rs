@@ -134,6 +134,7 @@ pub fn sorted(mut facts: Vec<Fact>) -> Vec<Fact> {
 /// # Errors
 /// A number that JSON cannot hold.
 pub fn hash(facts: &[Fact]) -> Result<[u8; 32], String> {
+    let facts = serde_json::to_value(facts).map_err(|error| error.to_string())?;
     let bytes = serde_json_canonicalizer::to_vec(&facts).map_err(|error| error.to_string())?;
     Ok(Sha256::digest(bytes).into())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The fact that is worth finding out next.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct NextMeasurement {
     /// Id of a fact, such as `context.estimated_cost`, or `weights.<criterion>`

@@ -16,6 +16,8 @@ pub mod evidence;
 pub mod measurement;
 pub mod plan;
 pub mod policy;
+pub mod present_value;
+pub mod priority;
 pub mod quality;
 pub mod ranking;
 pub mod receipt;

@@ -3,6 +3,7 @@
 //! is somebody's choice, with a name and a version; none is a measurement.
 
 use super::plan::PlanPhase;
+use super::priority::Priority;
 use super::ranking::{Direction, rounded};
 use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
@@ -33,28 +34,6 @@ pub enum Family {
     Deliverables,
     /// What is open now.
     Incidents,
-}
-
-/// How pressing an investment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    Critical,
-    High,
-    Medium,
-    Low,
-}
-
-impl Priority {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-        }
-    }
 }
 
 /// What a catalogue's formulas may speak of, of all partnerships together.

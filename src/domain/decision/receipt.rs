@@ -61,7 +61,9 @@ pub struct ReceiptSignature {
 /// # Errors
 /// A number that JSON cannot hold.
 pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>, String> {
-    serde_json_canonicalizer::to_vec(value).map_err(|error| error.to_string())
+    // Through the tree: one serializer of that library, and not one a type.
+    let tree = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    serde_json_canonicalizer::to_vec(&tree).map_err(|error| error.to_string())
 }
 
 /// SHA-256 of the canonical JSON, in hexadecimal.
