@@ -220,7 +220,7 @@ out.";
         ("/slos/", "key", "Key of the objective.", SLUG),
         ("/backups/", "id", "Id of the set.", BACKUP_ID),
         ("/decisions/", "id", "Id of the decision.", DECISION_ID),
-        ("/policies/", "id", "Id of the policy: `standard`.", SLUG),
+        ("/policies/", "id", "Id of the policy: `standard`.", "^standard$"),
         ("/versions/", "version", "Number of the version.", "^[1-9][0-9]{0,8}$"),
         ("/partnerships/", "id", "Id of the partnership, or one of its aliases.", SLUG),
         ("/metrics/", "type", "Id of the partnership, or one of its aliases.", SLUG),
@@ -344,6 +344,19 @@ out.";
             "delete_maintenance",
             &[("id", "$request.path.id"), ("window", "$response.body#/id")],
         ),
+        ("decide", "get_decision", DECISION),
+        ("decide", "replay_decision", DECISION),
+        ("decide", "what_if", DECISION),
+        ("decide", "record_outcome", DECISION),
+        ("list_decisions", "get_decision", FIRST_DECISION),
+        ("list_decisions", "replay_decision", FIRST_DECISION),
+        ("list_decisions", "what_if", FIRST_DECISION),
+        ("list_decisions", "record_outcome", FIRST_DECISION),
+        (
+            "list_policy_versions",
+            "get_policy_version",
+            &[("id", "$request.path.id"), ("version", "$response.body#/versions/0/version")],
+        ),
         ("list_incidents", "get_incident", FIRST_INCIDENT),
         ("list_incidents", "note_incident", FIRST_INCIDENT),
         ("list_incidents", "acknowledge_incident", FIRST_INCIDENT),
@@ -374,6 +387,8 @@ out.";
     const SAME_DELIVERABLE: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
     const NEW_SLO: Values = &[("id", "$request.path.id"), ("key", "$response.body#/key")];
     const SAME_SLO: Values = &[("id", "$request.path.id"), ("key", "$request.path.key")];
+    const DECISION: Values = &[("id", "$response.body#/decision_id")];
+    const FIRST_DECISION: Values = &[("id", "$response.body#/decisions/0/decision_id")];
     const FIRST_INCIDENT: Values = &[("id", "$response.body#/incidents/0/id")];
     const ID: Values = &[("id", "$response.body#/id")];
     const KPI: Values =
