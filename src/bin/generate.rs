@@ -1,6 +1,7 @@
 //! Writes the generated files: `src/http/examples.json`, the replies of the
-//! application to a scripted story, `src/http/openapi.json`, and
-//! `tests/access.json`, what each kind of caller gets from each route.
+//! application to a scripted story, `src/http/openapi.json`,
+//! `tests/access.json`, what each kind of caller gets from each route, and
+//! `tests/receipts.json`, receipts with what follows from changes to them.
 //! `generate --check` writes nothing and fails where a file is not up to date.
 //!
 //! Some replies quote the files as they were compiled in (`/docs/endpoints`,
@@ -18,7 +19,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
     use devskyy_orchestration::auth::permission::{FOR_API_KEYS, Permission, Role};
-    use devskyy_orchestration::domain::decision::policy;
+    use devskyy_orchestration::domain::decision::{policy, receipt};
     use devskyy_orchestration::domain::time::{HOUR_MS, MINUTE_MS, Timestamp};
     use devskyy_orchestration::entry::native::{ADMIN_PASSWORD, ADMIN_USERNAME, World};
     use devskyy_orchestration::http::Endpoint;
@@ -37,6 +38,7 @@ mod host {
     const EXAMPLES: &str = "src/http/examples.json";
     const OPENAPI: &str = "src/http/openapi.json";
     const ACCESS: &str = "tests/access.json";
+    const RECEIPTS: &str = "tests/receipts.json";
 
     /// When the story is told. The partners are probed for an hour before it.
     const NOW: &str = "2026-01-31T12:00:00Z";
@@ -71,6 +73,7 @@ mod host {
             (EXAMPLES, pretty(&examples)?),
             (OPENAPI, pretty(&document)?),
             (ACCESS, access::table()?),
+            (RECEIPTS, receipts()?),
         ] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
             if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
@@ -331,6 +334,46 @@ mod host {
             "kpis": [{ "name": "accuracy", "target": 97.0, "unit": "percent", "direction": "higher" }],
             "deliverables": [{ "key": "glossary", "due_date": "2026-04-30" }],
         })
+    }
+
+    /// Receipts of every kind, the keys that verify them, and what the host
+    /// makes of changes to each, as canonical JSON: the same is asked of the
+    /// Worker and of the npm package.
+    fn receipts() -> Result<String, String> {
+        let mut story = Story::new()?;
+        story.let_an_hour_pass();
+        let admin = json!({ "username": ADMIN_USERNAME, "password": ADMIN_PASSWORD });
+        story.token = text(&story.say("login", &[], Some(admin))?, "access_token");
+        let mut uncertain = investment();
+        let revenue = json!({ "low": 50000.0, "mode": 95000.0, "high": 130000.0 });
+        if let Some(fields) = uncertain.as_object_mut() {
+            fields.insert("expected_revenue".to_owned(), revenue);
+            fields.insert("annual_discount_rate_percent".to_owned(), json!(7.5));
+            fields.insert(
+                "revenue_period_days".to_owned(),
+                json!({ "low": 90.0, "mode": 180.0, "high": 365.0 }),
+            );
+        }
+        let cases = [
+            (investment(), json!({ "facts": { "context.technical_complexity": 9.5 } })),
+            (uncertain, json!({ "facts": { "context.estimated_cost": 61234.5 } })),
+            (strategy(), json!({ "weights": { "resilience": 3.0, "cost_share": 33.0 } })),
+            (
+                choice(),
+                json!({ "facts": { "claude_strategic.metrics.uptime": 99.7 }, "constraints": [] }),
+            ),
+            (choice(), json!({ "facts": { "claude_strategic.metrics.uptime": null } })),
+        ];
+        let mut lines = Vec::new();
+        for (context, changes) in cases {
+            let made = story.say("decide", &[], Some(json!({ "context": context })))?;
+            let record = story.say("get_decision", &[&text(&made, "decision_id")], None)?;
+            let what_if = receipt::what_if_text(&record.to_string(), &changes.to_string())?;
+            lines.push(json!({ "record": record, "changes": changes, "what_if": what_if }));
+        }
+        let keys = story.say("receipt_keys", &[], None)?;
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        Ok(format!("{{\n\"keys\": {keys},\n\"cases\": [\n{}\n]\n}}\n", lines.join(",\n")))
     }
 
     /// The application, and what was kept of its replies.

@@ -204,6 +204,24 @@ fn anybody_can_check_a_receipt_and_nobody_can_change_one() {
     }
 }
 
+/// `tests/receipts.json`, which `make generate` writes; the Worker and the npm
+/// package are asked the same.
+#[test]
+fn the_kept_receipts_come_out_the_same_to_the_last_bit() {
+    let kept: Value = serde_json::from_str(include_str!("../receipts.json")).unwrap();
+    let keys = kept["keys"].to_string();
+    let mut kinds = std::collections::BTreeSet::new();
+    for case in kept["cases"].as_array().unwrap() {
+        let record = case["record"].to_string();
+        let verified = receipt::verify(&record, &keys).unwrap();
+        assert!(verified.valid, "{verified:#?}");
+        let other = receipt::what_if_text(&record, &case["changes"].to_string()).unwrap();
+        assert_eq!(other, case["what_if"], "{}", case["changes"]);
+        kinds.insert(case["record"]["receipt"]["kind"].to_string());
+    }
+    assert_eq!(kinds.len(), 3);
+}
+
 #[test]
 fn a_receipt_outlives_the_key_that_signed_it() {
     let mut app = TestApp::seeded();

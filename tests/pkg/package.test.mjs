@@ -16,9 +16,20 @@ const served = join(folder, "served");
 for (const copy of [join(folder, "node_modules/devskyy-receipts"), served]) cpSync(PACKAGE, copy, { recursive: true });
 writeFileSync(join(folder, "user.mjs"), 'export * from "devskyy-receipts";\n');
 
-/** Both functions answer: what is no receipt is an error that says so. */
+const kept = JSON.parse(readFileSync(new URL("../receipts.json", import.meta.url), "utf8"));
+
+/** Both functions answer as the host does, to the last bit; what is no receipt is an error that says so. */
 function answer(receipts) {
   assert.deepEqual(Object.keys(receipts).sort(), NAMES);
+  assert.ok(kept.cases.length >= 5);
+  for (const { record, changes, what_if } of kept.cases) {
+    const verified = JSON.parse(receipts.verify_receipt(JSON.stringify(record), JSON.stringify(kept.keys)));
+    assert.equal(verified.valid, true, JSON.stringify(verified));
+    assert.equal(receipts.what_if(JSON.stringify(record), JSON.stringify(changes)), what_if);
+    const forged = { ...record, receipt: { ...record.receipt, confidence: 0.123 } };
+    const found = JSON.parse(receipts.verify_receipt(JSON.stringify(forged), JSON.stringify(kept.keys)));
+    assert.deepEqual(found.checks.filter(({ passed }) => !passed).map(({ name }) => name), ["signature", "recomputation"]);
+  }
   for (const name of NAMES) {
     assert.throws(() => receipts[name]("no JSON", "{}"), (error) => error instanceof Error && error.message.length > 0, name);
   }

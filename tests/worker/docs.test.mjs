@@ -25,8 +25,9 @@ const JSON_MEDIA = "application/json";
 /** What of a value the schema does not allow or does not describe; the keywords are those the document uses. */
 function misfits(value, schema, place = "") {
   const known = new Set([
-    "$ref", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum", "format", "items",
-    "maxItems", "maximum", "minItems", "minimum", "oneOf", "pattern", "properties", "required", "type",
+    "$ref", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum", "exclusiveMinimum", "format",
+    "items", "maxItems", "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "oneOf",
+    "pattern", "properties", "propertyNames", "required", "type", "uniqueItems",
   ]);
   for (const keyword of Object.keys(schema)) assert.ok(known.has(keyword), `this test does not know "${keyword}"`);
   if (schema.$ref !== undefined) return misfits(value, resolve(schema), place);
@@ -52,6 +53,11 @@ function misfits(value, schema, place = "") {
   if (schema.enum !== undefined) require(schema.enum.includes(value), `one of ${schema.enum}`);
   if (schema.const !== undefined) require(value === schema.const, schema.const);
   if (type === "number") require(value >= (schema.minimum ?? -Infinity) && value <= (schema.maximum ?? Infinity), "in range");
+  if (type === "number") require(value > (schema.exclusiveMinimum ?? -Infinity), "above its limit");
+  if (type === "string") {
+    const chars = [...value].length;
+    require(chars >= (schema.minLength ?? 0) && chars <= (schema.maxLength ?? Infinity), "of the right length");
+  }
   if (schema.pattern !== undefined && type === "string") {
     require(new RegExp(schema.pattern, "u").test(value), `like ${schema.pattern}`);
   }
@@ -63,6 +69,12 @@ function misfits(value, schema, place = "") {
     for (const [index, item] of value.entries()) errors.push(...misfits(item, schema.items ?? {}, `${place}/${index}`));
   }
   if (type === "object") {
+    const names = Object.keys(value);
+    const right = names.length >= (schema.minProperties ?? 0) && names.length <= (schema.maxProperties ?? Infinity);
+    require(right, "of the right size");
+    if (schema.propertyNames !== undefined) {
+      for (const name of names) errors.push(...misfits(name, schema.propertyNames, `${place}/${name}`));
+    }
     for (const name of schema.required ?? []) require(Object.hasOwn(value, name), `complete: ${name} is missing`);
     for (const [name, field] of Object.entries(value)) {
       const described = schema.properties?.[name] ?? schema.additionalProperties;
@@ -129,6 +141,12 @@ describe("/openapi.json", () => {
       return { id: set.id };
     };
     const ofSet = { parameters: aSet };
+    let decision;
+    const aDecision = async () => {
+      decision ??= expect(await admin.post(`${API}/decisions`, { context: {} }), 200);
+      return { id: decision.decision_id };
+    };
+    const ofDecision = { parameters: aDecision };
     const aWindow = async () => ({ id: "cursor", window: (await worker.rows("SELECT id FROM maintenance_windows"))[0].id });
     // Where an example cannot be sent as it stands: who calls, and what changes in the body.
     const special = {
@@ -152,6 +170,12 @@ describe("/openapi.json", () => {
       acknowledge_incident: ofIncident,
       note_incident: ofIncident,
       resolve_incident: ofIncident,
+      get_decision: ofDecision,
+      replay_decision: ofDecision,
+      record_outcome: ofDecision,
+      // The facts of the example are those of another question.
+      what_if: { ...ofDecision, body: () => ({ facts: { "context.estimated_cost": 5 } }) },
+      replace_policy: { headers: { "if-match": "*" } },
       delete_maintenance: { parameters: aWindow },
       get_backup: ofSet,
       verify_backup: ofSet,
@@ -167,7 +191,7 @@ describe("/openapi.json", () => {
     const rank = ({ operationId: id }) => (FIRST.includes(id) ? FIRST.indexOf(id) - FIRST.length : LAST.indexOf(id) + 1);
     const called = [];
     for (const operation of operations().sort((a, b) => rank(a) - rank(b))) {
-      const { who, body, parameters, status = successOf(operation) } = special[operation.operationId] ?? {};
+      const { who, body, headers, parameters, status = successOf(operation) } = special[operation.operationId] ?? {};
       const inPath = (operation.parameters ?? []).map(resolve).filter((parameter) => parameter.in === "path");
       const values = { ...Object.fromEntries(inPath.map(({ name, example }) => [name, example])), ...(await parameters?.()) };
       const path = operation.path.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -175,7 +199,7 @@ describe("/openapi.json", () => {
       const given = exampleOf(operation);
       assert.equal(given === undefined, operation.requestBody === undefined, `${operation.operationId} has no example`);
       const sent = body === undefined ? given : await body(given, someone);
-      const reply = await someone.request(operation.method, path, { body: sent });
+      const reply = await someone.request(operation.method, path, { body: sent, headers });
       assert.equal(reply.status, status, `${operation.operationId}: ${reply.text.slice(0, 500)}`);
       assertDescribed(operation, reply);
       called.push(operation.operationId);
