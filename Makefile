@@ -60,7 +60,7 @@ export CLOUDFLARE_CF_FETCH_ENABLED := false
 # The targets of `test` are in order: cheap gates first. Cargo uses all cores by itself.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup rust-target docs-assets build pkg dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup test fmt fmt-check clippy unused deny \
+.PHONY: help setup rust-target docs-assets build pkg dev secrets signing-key rotate-signing-key demo bench bench-contract bench-backup bench-decisions test fmt fmt-check clippy unused deny \
 	generate check-generated test-native test-tools test-worker test-pkg test-telemetry setup-schema test-schema fuzz conformance size audit restore drill deploy clean distclean
 
 help: ## list the targets
@@ -181,7 +181,7 @@ bench-backup: build ## a backup and a restore of 1,000,000 observations and 100,
 
 ## ---- gates -------------------------------------------------------------------------------------
 
-test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-worker test-telemetry test-schema ## every gate and test, as CI runs it
+test: setup fmt-check unused deny clippy check-generated test-native build size test-tools test-pkg test-worker test-telemetry test-schema ## every gate and test, as CI runs it
 	@echo "All gates and tests passed."
 
 fmt: ## format the code
@@ -240,6 +240,9 @@ conformance: $(CONFORMANCE_TOOLS)/installed ## compare our rankings with those o
 	$(CONFORMANCE_TOOLS)/bin/python tests/conformance/problems.py
 	printed=$$(cargo test $(LOCKED) --test conformance -- --nocapture | tee /dev/stderr) \
 		&& sed -n 's/^conformance: //p' <<< "$$printed" > tests/conformance/results.txt
+
+bench-decisions: ## what a decision costs on the host
+	cargo bench $(LOCKED) --bench decisions
 
 size: build ## what a deploy would upload; 2 MB gzipped or more is an error
 	@node tools/size.mjs
