@@ -41,7 +41,7 @@ fn partnerships(at: Timestamp) -> Vec<Fact> {
 
 /// As large as a choice may be.
 fn largest() -> Value {
-    let options: Vec<Value> = (0..40)
+    let options: Vec<Value> = (0..24)
         .map(|n| {
             let values: serde_json::Map<String, Value> = (0..10)
                 .map(|k| (format!("c{k}"), json!(f64::from((n * 7 + k * 13) % 11) / 10.0)))
@@ -70,7 +70,7 @@ fn decisions(criterion: &mut Criterion) {
             "strategy: 6 partnerships, 7 options, 8 criteria, 2000 draws",
             json!({ "business_goal": "improve_reliability", "timeframe": "90_days", "budget": 50_000 }),
         ),
-        ("choice: 40 options, 10 criteria, 2000 draws", largest()),
+        ("choice: 24 options, 10 criteria, 2000 draws", largest()),
         (
             "appraisal: 4 ranges, 2000 draws",
             json!({

@@ -10,13 +10,16 @@ use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub const MAX_OPTIONS: usize = 200;
-pub const MAX_CRITERIA: usize = 50;
+pub const MAX_OPTIONS: usize = 100;
+pub const MAX_CRITERIA: usize = 20;
 
-/// Options times criteria. Each is looked at in every draw of weights, by
-/// three methods: this many take about 5 ms of CPU in 2,000 draws as
-/// WebAssembly, half of what the free plan allows a request.
-pub const MAX_CELLS: usize = 400;
+/// Drawing the weight of a criterion once costs about as much as looking at
+/// its value of this many options.
+const OPTIONS_PER_WEIGHT: usize = 20;
+
+/// Most of criteria · (options + 20): so much takes about 7 ms of CPU in 2,000
+/// draws as WebAssembly, where the free plan allows a request 10.
+const MAX_WORK: usize = 440;
 
 const MAX_CONSTRAINTS: usize = 50;
 const MAX_AMOUNT: f64 = 1e15;
@@ -36,7 +39,8 @@ pub struct ChoiceContext {
     pub title: Option<String>,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_OPTIONS)))]
     pub options: Vec<ChoiceOption>,
-    /// At most 400 values in all: options times criteria.
+    /// Criteria times (options + 20) may be at most 440: 24 options by 10
+    /// criteria, or 100 by 3.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_CRITERIA)))]
     pub criteria: Vec<ChoiceCriterion>,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_CONSTRAINTS)))]
@@ -199,15 +203,16 @@ impl ChoiceContext {
             push("/title".to_owned(), &detail);
         }
         if !(1..=MAX_OPTIONS).contains(&self.options.len()) {
-            push("/options".to_owned(), "expected 1 to 200 options");
+            push("/options".to_owned(), "expected 1 to 100 options");
         }
         if !(1..=MAX_CRITERIA).contains(&self.criteria.len()) {
-            push("/criteria".to_owned(), "expected 1 to 50 criteria");
+            push("/criteria".to_owned(), "expected 1 to 20 criteria");
         }
-        if self.options.len().saturating_mul(self.criteria.len()) > MAX_CELLS {
+        let per_criterion = self.options.len().saturating_add(OPTIONS_PER_WEIGHT);
+        if self.criteria.len().saturating_mul(per_criterion) > MAX_WORK {
             let detail = format!(
-                "options times criteria may be at most {MAX_CELLS}: more would not fit into the \
-                 CPU time of a request"
+                "criteria times (options + {OPTIONS_PER_WEIGHT}) may be at most {MAX_WORK}: more \
+                 would not fit into the CPU time of a request"
             );
             push("/options".to_owned(), &detail);
         }

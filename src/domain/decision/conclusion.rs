@@ -968,7 +968,7 @@ pub mod tests {
                 "id": format!("c{n}"), "direction": "max", "weight": 1.0, "bounds": [0.0, 1.0],
             })).collect::<Vec<_>>(),
         });
-        assert_eq!(pointers(huge), ["/options"]);
+        assert_eq!(pointers(huge), ["/options", "/criteria", "/options"]);
         let strategy = json!({
             "business_goal": "grow_brand", "timeframe": "Q1_2020", "budget": 0.0,
             "constraints": [{ "criterion": "mood", "at_most": 1.0 }], "exclude": ["NOTHING"],

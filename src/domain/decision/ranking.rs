@@ -218,14 +218,13 @@ impl Matrix {
     /// The weight of a criterion at which `rival` draws level with `leader`,
     /// while the other weights keep their proportions: with
     /// `R = Σ_{k≠j} w_k(u_ak − u_bk)/(1 − w_j)` and `g = u_aj − u_bj` it is
-    /// `t* = R/(R − g)`. `None` where no weight from 0 to 1 does that.
-    pub fn flip_point(&self, leader: usize, rival: usize, criterion: usize) -> Option<f64> {
+    /// `t* = R/(R − g)`. `None` where no weight from 0 to 1 does that. `a` and
+    /// `b` are the [`Matrix::utilities`] of the two.
+    pub fn flip_point(&self, a: &[f64], b: &[f64], criterion: usize) -> Option<f64> {
         let weight = self.axes.get(criterion)?.weight;
         if weight >= 1.0 {
             return None;
         }
-        let utilities = self.utilities();
-        let (a, b) = (utilities.get(leader)?, utilities.get(rival)?);
         let mut rest = 0.0;
         for (at, ((ua, ub), axis)) in a.iter().zip(b).zip(&self.axes).enumerate() {
             if at != criterion {
@@ -242,33 +241,28 @@ impl Matrix {
     /// ones. Options that tie in a draw share it.
     pub fn smaa(&self, seed: &[u8; 32], draws: u32, concentration: f64) -> Vec<FirstPlaces> {
         let n = self.rows.len();
-        let (utilities, scaled) = (flat(&self.utilities()), flat(&self.scaled()));
+        let (utilities, scaled) = (columns(&self.utilities()), columns(&self.scaled()));
         let (to_best, to_worst) = self.topsis_squares();
-        let (to_best, to_worst) = (flat(&to_best), flat(&to_worst));
-        let columns = self.axes.len().max(1);
+        let (to_best, to_worst) = (columns(&to_best), columns(&to_worst));
         let weights = self.weights();
         let mut chance = Chance::new(seed, Purpose::Weights);
-        let mut drawn = Vec::with_capacity(columns);
-        let mut squares = Vec::with_capacity(columns);
+        let mut drawn = Vec::with_capacity(weights.len());
+        let mut squares = Vec::with_capacity(weights.len());
         let mut counts = vec![[0.0_f64; 3]; n];
-        let mut scores = vec![0.0_f64; n];
+        let (mut scores, mut others) = (vec![0.0_f64; n], vec![0.0_f64; n]);
         for _ in 0..draws {
             chance.dirichlet(&weights, concentration, &mut drawn);
             squares.clear();
             squares.extend(drawn.iter().map(|weight| weight * weight));
-            for (score, row) in scores.iter_mut().zip(utilities.chunks(columns)) {
-                *score = dot(row, &drawn);
-            }
+            weigh(&utilities, &drawn, &mut scores);
             count_first(&scores, &mut counts, 0);
-            for (score, row) in scores.iter_mut().zip(scaled.chunks(columns)) {
-                *score = dot(row, &drawn);
-            }
+            weigh(&scaled, &drawn, &mut scores);
             count_first(&scores, &mut counts, 1);
-            let rows = to_best.chunks(columns).zip(to_worst.chunks(columns));
-            for (score, (best, worst)) in scores.iter_mut().zip(rows) {
-                let (plus, minus) = (dot(best, &squares), dot(worst, &squares));
+            weigh(&to_best, &squares, &mut others);
+            weigh(&to_worst, &squares, &mut scores);
+            for (score, plus) in scores.iter_mut().zip(&others) {
                 // Grows with d⁻/(d⁺ + d⁻), without a root.
-                *score = if plus + minus > 0.0 { minus / (plus + minus) } else { 0.5 };
+                *score = if *plus + *score > 0.0 { *score / (*plus + *score) } else { 0.5 };
             }
             count_first(&scores, &mut counts, 2);
         }
@@ -293,8 +287,20 @@ pub struct FirstPlaces {
     pub topsis: f64,
 }
 
-fn flat(rows: &[Vec<f64>]) -> Vec<f64> {
-    rows.iter().flatten().copied().collect()
+/// Rows turned into columns: weighing them goes through memory in order.
+fn columns(rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let width = rows.first().map_or(0, Vec::len);
+    (0..width).map(|at| rows.iter().filter_map(|row| row.get(at).copied()).collect()).collect()
+}
+
+/// For each option the sum of its values times the weights, in their order.
+fn weigh(columns: &[Vec<f64>], weights: &[f64], sums: &mut [f64]) {
+    sums.fill(0.0);
+    for (column, weight) in columns.iter().zip(weights) {
+        for (sum, value) in sums.iter_mut().zip(column) {
+            *sum += weight * value;
+        }
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -303,11 +309,19 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Adds a first place, or parts of one, in the column of a method.
 fn count_first(scores: &[f64], counts: &mut [[f64; 3]], method: usize) {
-    let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let ties = scores.iter().filter(|score| **score >= best).count().max(1);
-    let part = 1.0 / ties as f64;
+    let (mut best, mut ties) = (f64::NEG_INFINITY, 0_u32);
+    for score in scores {
+        if *score > best {
+            (best, ties) = (*score, 1);
+        } else if *score == best {
+            ties += 1;
+        }
+    }
+    let part = 1.0 / f64::from(ties.max(1));
     for (score, count) in scores.iter().zip(counts) {
-        if let (true, Some(count)) = (*score >= best, count.get_mut(method)) {
+        if *score == best
+            && let Some(count) = count.get_mut(method)
+        {
             *count += part;
         }
     }
@@ -359,7 +373,9 @@ mod tests {
     fn a_flip_point_is_where_two_draw_level() {
         let matrix = vector();
         let (leader, rival, price) = (0, 1, 3);
-        let at = matrix.flip_point(leader, rival, price).unwrap();
+        let utilities = matrix.utilities();
+        let flip = |criterion| matrix.flip_point(&utilities[leader], &utilities[rival], criterion);
+        let at = flip(price).unwrap();
         let mut tilted = matrix.clone();
         for (k, axis) in tilted.axes.iter_mut().enumerate() {
             axis.weight = if k == price { at } else { axis.weight * (1.0 - at) / (1.0 - 0.1) };
@@ -368,7 +384,7 @@ mod tests {
         assert!((scores[leader] - scores[rival]).abs() < 1e-9, "{scores:?} at {at}");
         // By uptime the leader is ahead anyway: no weight of it helps the rival
         // unless the rest already does.
-        assert_eq!(matrix.flip_point(leader, rival, 0), None);
+        assert_eq!(flip(0), None);
     }
 
     #[test]
@@ -482,9 +498,11 @@ mod tests {
         fn flip_points_flip(matrix in any_matrix()) {
             let ranks = matrix.spotis().ranks;
             let Some(leader) = ranks.iter().position(|rank| *rank == 1) else { return Ok(()) };
+            let utilities = matrix.utilities();
             for rival in (0..matrix.rows.len()).filter(|rival| *rival != leader) {
                 for criterion in 0..matrix.axes.len() {
-                    let Some(at) = matrix.flip_point(leader, rival, criterion) else { continue };
+                    let (a, b) = (&utilities[leader], &utilities[rival]);
+                    let Some(at) = matrix.flip_point(a, b, criterion) else { continue };
                     let weight = matrix.axes[criterion].weight;
                     let mut tilted = matrix.clone();
                     for (k, axis) in tilted.axes.iter_mut().enumerate() {

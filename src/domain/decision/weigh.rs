@@ -438,6 +438,8 @@ fn flip_points(
     known: &[&Candidate],
 ) -> Vec<FlipPoint> {
     let Some((leader, rivals)) = order.split_first() else { return Vec::new() };
+    let utilities = matrix.utilities();
+    let Some(leading) = utilities.get(*leader) else { return Vec::new() };
     let mut points: Vec<FlipPoint> = weighed
         .iter()
         .enumerate()
@@ -445,7 +447,8 @@ fn flip_points(
             let criterion = criteria.get(*at)?;
             let weight = criterion.axis.weight;
             let flips = rivals.iter().filter_map(|rival| {
-                Some((matrix.flip_point(*leader, *rival, column)?, known.get(*rival)?))
+                let at = matrix.flip_point(leading, utilities.get(*rival)?, column)?;
+                Some((at, known.get(*rival)?))
             });
             let nearest =
                 flips.min_by(|(a, _), (b, _)| (a - weight).abs().total_cmp(&(b - weight).abs()))?;
