@@ -406,7 +406,7 @@ fn of_strategy(
             [(Comparator::AtLeast, post.at_least), (Comparator::AtMost, post.at_most)]
         {
             let Some(target) = limit else { continue };
-            let today = post.now.map(|now| format!(", {} today", short(now)));
+            let today = post.now.map(|now| format!(" ({} today)", short(now)));
             conclusion.promise(
                 &post.fact,
                 comparator,
