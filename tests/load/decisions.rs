@@ -2,6 +2,9 @@
 //! strategy question with six partnerships, seven options, eight criteria and
 //! 2,000 draws in under 5 ms.
 
+// A benchmark may panic, as tests may.
+#![allow(clippy::expect_used)]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use devskyy_orchestration::domain::decision::conclusion::{Case, Kind, Question, decide};
 use devskyy_orchestration::domain::decision::evidence::{Fact, sorted};
