@@ -78,6 +78,8 @@ test("what was backed up is restored: every table, every route", { timeout: 300_
   expect(await admin.post(`${API}/partnerships/acme/kpis/quality`, { value: 81.3, at: new Date(minute).toISOString() }), 202);
   expect(await admin.put(`${API}/partnerships/acme/deliverables/report`, { completion_percentage: 40, status: "in_progress" }), 200);
   for (let n = 0; n < 5; n += 1) expect(await admin.post(`${API}/decisions`, { context: { title: `Nº ${n} "quoted"\n` } }, { "idempotency-key": `"d${n}"` }), 200);
+  const { decision_id: made } = expect(await admin.post(`${API}/decisions`, { context: { business_goal: "grow_brand", timeframe: "90_days", budget: 5 } }), 200);
+  expect(await admin.post(`${API}/decisions/${made}/outcome`, { outcome: "reversed", note: "Too dear." }), 201);
   expect(await admin.post(`${AUTH}/users`, { username: "grace", password: "a password of hers", role: "system_admin" }), 201);
   const { api_key: key } = expect(await admin.post(`${AUTH}/keys`, { name: "scraper", permissions: ["metrics:read"] }), 201);
   expect(await admin.patch(`${API}/config`, { limits: { ingest: 700 } }), 200);
@@ -113,11 +115,11 @@ test("what was backed up is restored: every table, every route", { timeout: 300_
 
   // The state that the set is of: what came later is not in it.
   const wanted = await tables(source);
-  const ids = { "/partnerships/{id}": "acme", "/metrics/{type}": "acme", "/auth/keys/{id}": key.id, "/rate-limits/{client}": decision, "/backups/{id}": set.id, "/channels/{id}": channel.id, "/incidents/{id}": incident.id };
+  const ids = { "/partnerships/{id}": "acme", "/metrics/{type}": "acme", "/auth/keys/{id}": key.id, "/rate-limits/{client}": decision, "/backups/{id}": set.id, "/channels/{id}": channel.id, "/incidents/{id}": incident.id, "/decisions/{id}": made, "/policies/{id}": "standard" };
   const document = JSON.parse(readFileSync(new URL("../../src/http/openapi.json", import.meta.url), "utf8"));
   const paths = Object.entries(document.paths).filter(([path, methods]) => methods.get && !path.startsWith("/docs") && path !== "/openapi.json").map(([path]) => {
     const [, id] = Object.entries(ids).find(([start]) => path.includes(start)) ?? [];
-    return path.replace("{key}", "report").replace("{name}", "quality").replace(/\{(id|type|client)\}/, id);
+    return path.replace("{key}", "report").replace("{name}", "quality").replace("{version}", "1").replace(/\{(id|type|client)\}/, id);
   });
   const replies = async (worker, caller) => {
     const all = {};

@@ -459,7 +459,10 @@ describe("what clients send", () => {
     }
     const [row] = await rows("SELECT * FROM decisions WHERE id = ?", decision.decision_id);
     assert.deepEqual([row.tenant_id, row.decision, row.author_id], ["ten_default", decision.decision, decision.author]);
-    assert.equal(row.reply, reply.text, "to the byte");
+    // What was signed: the reply, but for the signature and what a narrator says.
+    const { signature, narrative, ...signed } = decision;
+    assert.deepEqual(JSON.parse(row.reply), signed);
+    assert.deepEqual([JSON.parse(row.signature), row.narrative, narrative], [signature, null, null]);
     const inputs = JSON.parse(row.inputs);
     for (const [name, value] of Object.entries(context)) assert.deepEqual(inputs[name], value, name);
     assert.equal(new Date(row.created_at).toISOString(), decision.decided_at);
@@ -534,7 +537,7 @@ describe("what the service says of itself", () => {
       },
     );
     assert.equal(statistics.observations_total, expect(await admin.get(`${API}/status`), 200).resource_usage.observations_total);
-    assert.deepEqual([user.role, user.permissions.length], ["admin", 22]);
+    assert.deepEqual([user.role, user.permissions.length], ["admin", 24]);
   });
 
   test("/config shows the values in force, and of secrets only that they are there", async () => {
@@ -628,6 +631,8 @@ describe("a second tenant", () => {
       create_maintenance: { name: "theirs", weekly: { days: ["sunday"], start: "02:30", minutes: 1, time_zone: "UTC" } },
       note_incident: { text: "theirs" },
       change_channel: { name: "Taken over" },
+      what_if: {},
+      record_outcome: { outcome: "reversed" },
     };
     const down = { at: new Date().toISOString(), outcome: "down", source: "gateway" };
     expect(await admin.post(`${API}/partnerships/chatgpt/observations`, Array(20).fill(down)), 202);
@@ -635,12 +640,14 @@ describe("a second tenant", () => {
     const slack = { kind: "slack", name: "of the first", min_severity: "critical", url: "https://hooks.example.com/in" };
     const { channel } = expect(await admin.post(`${API}/channels`, slack), 201);
     const [{ id: incident }] = expect(await admin.get(`${API}/incidents`), 200).incidents;
+    const { decision_id: decision } = expect(await admin.post(`${API}/decisions`, { context: {} }), 200);
     const common = { type: "cursor_technical", key: "mobile_first_platform", name: "security_score", client: user };
-    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : path.includes("/incidents/") ? incident : path.includes("/channels/") ? channel.id : "cursor_technical");
+    const idIn = (path) => (path.includes("/users/") ? user : path.includes("/keys/") ? key : path.includes("/incidents/") ? incident : path.includes("/channels/") ? channel.id : path.includes("/decisions/") ? decision : "cursor_technical");
     const asked = [];
     const before = JSON.stringify(await look("cursor"));
     for (const [template, methods] of Object.entries(paths)) {
-      if (!template.includes("{") || template.startsWith("/docs-assets")) continue;
+      // Every tenant has a policy of the same name, its own.
+      if (!template.includes("{") || template.startsWith("/docs-assets") || template.includes("/policies/")) continue;
       for (const [method, { operationId }] of Object.entries(methods)) {
         const names = { ...common, id: idIn(template) };
         const target = template.replace(/\{(\w+)\}/g, (_, name) => names[name]);
@@ -650,9 +657,9 @@ describe("a second tenant", () => {
     }
     assert.deepEqual(asked.sort(), [
       "acknowledge_incident", "change_channel", "change_partnership", "change_slo", "change_user", "create_maintenance", "create_slo",
-      "delete_channel", "delete_maintenance", "delete_slo", "get_backup", "get_channel", "get_deliverable", "get_incident", "get_key", "get_metrics", "get_partnership",
-      "get_partnership_status", "get_rate_limits", "get_slo", "lift_block", "list_deliveries", "list_maintenance", "list_slos", "note_incident", "push_kpi", "push_observations", "replay_delivery", "report_deliverable",
-      "resolve_incident", "restore_backup", "retire_partnership", "revoke_key", "rotate_key", "test_channel", "verify_backup",
+      "delete_channel", "delete_maintenance", "delete_slo", "get_backup", "get_channel", "get_decision", "get_deliverable", "get_incident", "get_key", "get_metrics", "get_partnership",
+      "get_partnership_status", "get_rate_limits", "get_slo", "lift_block", "list_deliveries", "list_maintenance", "list_slos", "note_incident", "push_kpi", "push_observations", "record_outcome", "replay_decision", "replay_delivery", "report_deliverable",
+      "resolve_incident", "restore_backup", "retire_partnership", "revoke_key", "rotate_key", "test_channel", "verify_backup", "what_if",
     ]);
     const after = await look("cursor");
     assert.equal(after.revision, JSON.parse(before).revision);

@@ -415,6 +415,14 @@ describe("Idempotency-Key", () => {
       other: { context: { title: "Another one" } },
       done: (who) => count("decisions WHERE author_id = ?", who.id),
     },
+    record_outcome: {
+      setUp: async (who) => {
+        who.decision = expect(await who.post(`${API}/decisions`, { context: {} }), 200).decision_id;
+      },
+      request: (_, who) => ["POST", `${API}/decisions/${who.decision}/outcome`, { outcome: "rejected" }],
+      other: { outcome: "reversed" },
+      done: (who) => count("decision_outcomes WHERE author_id = ?", who.id),
+    },
     create_partnership: {
       request: (name) => ["POST", READ, { id: name, name: "Once", partner: "Acme" }],
       other: { id: "another_one", name: "Once", partner: "Acme" },
@@ -575,7 +583,7 @@ describe("an entity tag", () => {
 
   test("saves the body to who has it already", async () => {
     const who = newcomer();
-    for (const path of [`${READ}/cursor`, `${READ}/cursor/deliverables/mobile_first_platform`, `${API}/config`, "/openapi.json", "/.well-known/jwks.json"]) {
+    for (const path of [`${READ}/cursor`, `${READ}/cursor/deliverables/mobile_first_platform`, `${API}/config`, `${API}/policies/standard`, "/openapi.json", "/.well-known/jwks.json"]) {
       const first = await who.get(path);
       const etag = etagOf(first);
       for (const known of [etag, `"other", W/${etag}`, "*"]) {

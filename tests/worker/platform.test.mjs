@@ -90,7 +90,8 @@ describe("D1", () => {
       ["UPDATE settings SET version = 0", /CHECK constraint failed: settings_version/],
       ["UPDATE settings SET document = '{'", /CHECK constraint failed: settings_document/],
       [
-        "INSERT INTO decisions VALUES ('dec_x', 'ten_default', 'appraisal', 'x', '{', '{}', 'x', 0)",
+        `INSERT INTO decisions (id, tenant_id, kind, decision, inputs, reply, author_id, created_at)
+         VALUES ('dec_x', 'ten_default', 'appraisal', 'x', '{', '{}', 'x', 0)`,
         /CHECK constraint failed: decisions_inputs/,
       ],
       [
