@@ -341,6 +341,8 @@ fn the_list_can_be_narrowed() {
     assert_eq!(kinds("decision=MAINTAIN_COURSE"), ["strategy"]);
     assert_eq!(kinds(&format!("author={}", app.user_id())).len(), 3);
     assert_eq!(kinds("author=usr_nobody").len(), 0);
+    // 100 characters, whatever they take.
+    assert_eq!(kinds(&format!("author={}", "%C3%A4".repeat(100))).len(), 0);
     assert_eq!(kinds("from=2026-01-31T13:02:00Z"), ["appraisal"]);
     assert_eq!(kinds("to=2026-01-31T13:01:00Z"), ["strategy"]);
     for bad in ["kind=guess", "from=yesterday", "kind=choice&kind=choice", "author="] {
@@ -404,6 +406,12 @@ fn a_policy_is_changed_by_who_has_read_it_and_only_into_a_valid_one() {
     assert_eq!(put(Some("\"old\""), &document).problem(412), "precondition_failed");
     // Nothing changed: no version.
     replace_policy(&app, |_| {}).expect(200);
+    // Some clients write every number with a point.
+    replace_policy(&app, |policy| {
+        policy["stability"]["draws"] = json!(2000.0);
+        policy["evidence"]["kpi"] = json!({ "max_age_s": 3888000.0, "min_n": 1.0 });
+    })
+    .expect(200);
     let mut bad = document.clone();
     bad["stability"]["draws"] = json!(3);
     bad["strategy"]["criteria"][0]["high"] = json!(-5);

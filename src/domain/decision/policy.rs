@@ -5,7 +5,7 @@
 use super::plan::PlanPhase;
 use super::priority::Priority;
 use super::ranking::{Direction, rounded};
-use crate::domain::validation::{FieldError, check_text};
+use crate::domain::validation::{FieldError, check_text, whole_required};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -84,6 +84,7 @@ pub struct Policy {
 pub struct StabilityRules {
     /// Draws of weights, or of ranges.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 2_000, max = 5_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub draws: u32,
     /// Sum of the parameters of the Dirichlet distribution that weights are
     /// drawn from: a weight w has a standard deviation of
@@ -102,9 +103,11 @@ pub struct StabilityRules {
 pub struct EvidenceRule {
     /// Seconds, up to ten years.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 315_360_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub max_age_s: u32,
     /// Fewer samples are too thin; facts without a number of samples pass.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = 1_000_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub min_n: u32,
 }
 
