@@ -162,6 +162,17 @@ fn what_is_wrong_is_pointed_at_in_each_kind() {
 }
 
 /// The record of a decision, and the keys to check it with.
+#[test]
+fn a_time_frame_is_short() {
+    let app = TestApp::seeded();
+    let mut question = strategy();
+    for (digits, status) in [(9, 200), (90, 422)] {
+        let fraction = "0".repeat(digits);
+        question["timeframe"] = json!(format!("2026-01-01T00:00:00.{fraction}Z/P90D"));
+        assert_eq!(ask(&app, &question).status, status, "{digits}");
+    }
+}
+
 fn handed_out(app: &TestApp, decision: &str) -> (String, String) {
     let record = app.get(&path(&format!("/decisions/{decision}"))).bearer(&app.admin()).send();
     assert_eq!(record.status, 200, "{}", record.text);
