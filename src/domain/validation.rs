@@ -1,5 +1,7 @@
 //! What is wrong with one field of an input, in words for its sender.
 
+use serde::{Deserialize, Deserializer, de};
+
 /// Text that a person reads: no control characters, and not only blanks.
 /// Spelled out, as readers of regular expressions differ about `\\s`.
 pub const PRINTABLE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*\
@@ -17,6 +19,26 @@ pub fn check_text(text: &str, max_chars: usize) -> Result<(), String> {
         return Err(format!("expected 1 to {max_chars} printable characters"));
     }
     Ok(())
+}
+
+/// A whole number however it is written: JSON has one kind of number, and
+/// some clients write every one as `60.0`. For `deserialize_with`.
+pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    /// Up to here every whole number is one of its own.
+    const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_SAFE;
+    let fits = is_whole.then(|| T::try_from(number as i64).ok()).flatten();
+    fits.map(Some).ok_or_else(|| de::Error::custom("expected a whole number in its range"))
+}
+
+/// As [`whole`], of a field that must be there.
+pub fn whole_required<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    whole(deserializer)?.ok_or_else(|| de::Error::custom("expected a whole number, got null"))
 }
 
 /// One refused field.

@@ -3,11 +3,11 @@
 use super::problem::{Code, Problem};
 use super::strict::{Strict, Unique};
 use crate::domain::validation::FieldError;
+pub use crate::domain::validation::{whole, whole_required};
 use crate::platform::Headers;
 use ::http::Method;
 use bytes::Bytes;
-use serde::de::{self, DeserializeOwned};
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
@@ -127,26 +127,6 @@ pub fn tree(bytes: &[u8]) -> Result<serde_json::Value, Problem> {
     })?;
     reader.end().map_err(|error| malformed(&error))?;
     Ok(tree)
-}
-
-/// A whole number however it is written: JSON has one kind of number, and
-/// some clients write every one as `60.0`. For `deserialize_with`.
-pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    /// Up to here every whole number is one of its own.
-    const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
-    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_SAFE;
-    let fits = is_whole.then(|| T::try_from(number as i64).ok()).flatten();
-    fits.map(Some).ok_or_else(|| de::Error::custom("expected a whole number in its range"))
-}
-
-/// As [`whole`], of a field that must be there.
-pub fn whole_required<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    whole(deserializer)?.ok_or_else(|| de::Error::custom("expected a whole number, got null"))
 }
 
 fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {

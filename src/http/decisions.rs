@@ -272,7 +272,7 @@ pub async fn list(cx: Cx) -> Result<Reply, Problem> {
     let text = |name: &str| -> Result<Option<String>, Problem> {
         let value = query_value(&cx, name)?;
         match &value {
-            Some(text) if text.is_empty() || text.len() > 100 => {
+            Some(text) if text.is_empty() || text.chars().count() > 100 => {
                 Err(malformed(format!("{name}: expected 1 to 100 characters")))
             }
             _ => Ok(value),

@@ -577,7 +577,8 @@ out.";
             (route.paged, "Limit"),
             (route.paged, "Cursor"),
             (route.tagged, "IfNoneMatch"),
-            (route.minds_if_match, "IfMatch"),
+            (route.minds_if_match && !route.needs_if_match, "IfMatch"),
+            (route.needs_if_match, "IfMatchRequired"),
         ];
         for (_, name) in flags.iter().filter(|(set, _)| *set) {
             let reference = format!("#/components/parameters/{name}");
@@ -601,6 +602,11 @@ out.";
         let header =
             |name: &str, what: &str, schema: Value| parameter("header", name, what, schema);
         let query = |name: &str, what: &str, schema: Value| parameter("query", name, what, schema);
+        let what = "The `ETag` of what you have read: where it was changed since, nothing is done \
+                    and the reply is 412.";
+        let if_match = header("If-Match", what, json!({ "type": "string" }));
+        let mut required = if_match.clone();
+        set(&mut required, "required", true.into());
         json!({
             "IdempotencyKey": header(
                 "Idempotency-Key",
@@ -614,12 +620,8 @@ out.";
                 "An `ETag` that you have: where it still holds, the reply is 304 without a body.",
                 json!({ "type": "string" }),
             ),
-            "IfMatch": header(
-                "If-Match",
-                "The `ETag` of what you have read: where it was changed since, nothing is done \
-                 and the reply is 412.",
-                json!({ "type": "string" }),
-            ),
+            "IfMatch": if_match,
+            "IfMatchRequired": required,
             "Limit": query(
                 "limit",
                 "Entries of a page; 50 if left out.",

@@ -162,6 +162,17 @@ fn what_is_wrong_is_pointed_at_in_each_kind() {
 }
 
 /// The record of a decision, and the keys to check it with.
+#[test]
+fn a_time_frame_is_short() {
+    let app = TestApp::seeded();
+    let mut question = strategy();
+    for (digits, status) in [(9, 200), (90, 422)] {
+        let fraction = "0".repeat(digits);
+        question["timeframe"] = json!(format!("2026-01-01T00:00:00.{fraction}Z/P90D"));
+        assert_eq!(ask(&app, &question).status, status, "{digits}");
+    }
+}
+
 fn handed_out(app: &TestApp, decision: &str) -> (String, String) {
     let record = app.get(&path(&format!("/decisions/{decision}"))).bearer(&app.admin()).send();
     assert_eq!(record.status, 200, "{}", record.text);
@@ -359,6 +370,8 @@ fn the_list_can_be_narrowed() {
     assert_eq!(kinds("decision=MAINTAIN_COURSE"), ["strategy"]);
     assert_eq!(kinds(&format!("author={}", app.user_id())).len(), 3);
     assert_eq!(kinds("author=usr_nobody").len(), 0);
+    // 100 characters, whatever they take.
+    assert_eq!(kinds(&format!("author={}", "%C3%A4".repeat(100))).len(), 0);
     assert_eq!(kinds("from=2026-01-31T13:02:00Z"), ["appraisal"]);
     assert_eq!(kinds("to=2026-01-31T13:01:00Z"), ["strategy"]);
     for bad in ["kind=guess", "from=yesterday", "kind=choice&kind=choice", "author="] {
@@ -422,6 +435,12 @@ fn a_policy_is_changed_by_who_has_read_it_and_only_into_a_valid_one() {
     assert_eq!(put(Some("\"old\""), &document).problem(412), "precondition_failed");
     // Nothing changed: no version.
     replace_policy(&app, |_| {}).expect(200);
+    // Some clients write every number with a point.
+    replace_policy(&app, |policy| {
+        policy["stability"]["draws"] = json!(2000.0);
+        policy["evidence"]["kpi"] = json!({ "max_age_s": 3888000.0, "min_n": 1.0 });
+    })
+    .expect(200);
     let mut bad = document.clone();
     bad["stability"]["draws"] = json!(3);
     bad["strategy"]["criteria"][0]["high"] = json!(-5);

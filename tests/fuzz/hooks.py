@@ -7,6 +7,7 @@ and then has to be accepted. The refusals that these rules lead to have tests
 of their own (tests/api).
 """
 
+import copy
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 import urllib.request
 import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import jsonschema_rs
@@ -250,7 +252,185 @@ def make_address_short(case):
         case.body["email"] = "".join(c if c.isascii() else "x" for c in email)
 
 
+# ---- decisions and policies --------------------------------------------------
+
+SHIPPED = json.loads((Path(__file__).parents[2] / "src/domain/decision/policy.json").read_text())
+# The rules of strategies keep their names in every policy of a run, so what is
+# asked by them goes on being valid.
+CRITERIA = [criterion["id"] for criterion in SHIPPED["strategy"]["criteria"]]
+OPTIONS = [option["id"] for option in SHIPPED["strategy"]["catalogue"]]
+CONSTRAINABLE = [*CRITERIA, "cost", "duration_days"]
+MOST = 1e15
+
+
+def one_of(names, text):
+    """The name itself if it is one, or else one that follows from it."""
+    return text if text in names else names[zlib.crc32(str(text).encode()) % len(names)]
+
+
+def ask_what_can_be_asked(case):
+    """Names are names of something, bounds and ranges are in order, and the
+    time is not over."""
+    context = case.body["context"]
+    if "business_goal" in context:
+        context["timeframe"] = fit_timeframe(context["timeframe"])
+        fit_constraints(context.get("constraints"), CONSTRAINABLE)
+        if "exclude" in context:
+            context["exclude"] = [one_of(OPTIONS, name) for name in context["exclude"]]
+    elif "options" in context or "criteria" in context:
+        fit_choice(context)
+    else:
+        for value in context.values():
+            if isinstance(value, dict):
+                value["low"], value["mode"], value["high"] = sorted(value.values())
+
+
+def fit_choice(context):
+    criteria = list({criterion["id"]: criterion for criterion in context["criteria"]}.values())
+    options = list({option["id"]: option for option in context["options"]}.values())
+    for criterion in criteria:
+        criterion["bounds"] = low, high = in_order(*criterion["bounds"], MOST)
+    if not any(criterion["weight"] for criterion in criteria):
+        criteria[0]["weight"] = 1
+    by_name = {criterion["id"]: criterion for criterion in criteria}
+    for option in options:
+        named = {one_of(list(by_name), name): value for name, value in option["values"].items()}
+        for name, value in named.items():
+            low, high = by_name[name]["bounds"]
+            if isinstance(value, str):
+                named[name] = desk("/fact")
+            elif value is not None:
+                named[name] = min(max(value, low), high)
+        option["values"] = named
+    # More would be too much for one request.
+    context["criteria"], context["options"] = criteria, options[: 400 // len(criteria)]
+    if context.get("timeframe") is not None:
+        context["timeframe"] = fit_timeframe(context["timeframe"])
+    fit_constraints(context.get("constraints"), list(by_name))
+
+
+def in_order(low, high, most):
+    """Two numbers that differ, the lower one first."""
+    low, high = sorted((low, high))
+    if low < high:
+        return [low, high]
+    return [low, most] if low < most else [-most, high]
+
+
+def fit_timeframe(text):
+    if re.fullmatch(r"[1-9][0-9]{0,2}_days?", text):
+        return text
+    today, n = datetime.now(UTC).date(), zlib.crc32(text.encode()) % 1000 + 1
+    forms = [
+        f"Q{n % 4 + 1}_{today.year + 1}",
+        f"{n}_days",
+        f"{today}/P{n}D",
+        f"{today}/{today + timedelta(days=n)}",
+    ]
+    return forms[n % len(forms)]
+
+
+def fit_constraints(constraints, names):
+    for constraint in constraints or []:
+        constraint["criterion"] = one_of(names, constraint["criterion"])
+        least, most = (constraint.get(name) for name in ("at_least", "at_most"))
+        if least is None and most is None:
+            constraint["at_least"] = 0
+        elif least is not None and most is not None:
+            constraint["at_least"], constraint["at_most"] = sorted((least, most))
+
+
+# By id, of each decision that was made: kind, question and ids of its facts.
+DECISIONS = {}
+
+
+def note_decision(decision):
+    facts = [evidence["id"] for evidence in decision["evidence"]]
+    DECISIONS[decision["decision_id"]] = decision["kind"], decision["question"], facts
+
+
+# What a fact of an appraisal may be.
+AMOUNTS = ("expected_revenue", "revenue_impact", "customer_impact", "operational_impact")
+SCALES = ("technical_complexity", "market_uncertainty", "resource_availability", "timeline_pressure")
+APPRAISED = {
+    "context.estimated_cost": (0.01, MOST),
+    "context.estimated_days": (0.01, 3650),
+    "context.revenue_period_days": (0.01, 3650),
+    "context.annual_discount_rate_percent": (0, 1000),
+    **{f"context.{name}": (0, MOST) for name in AMOUNTS},
+    **{f"context.{name}": (0, 10) for name in SCALES},
+}
+
+
+def change_what_is_there(case):
+    """Weights, facts and constraints are those of the decision."""
+    known = DECISIONS.get((case.path_parameters or {}).get("id"))
+    if known is None:
+        return
+    kind, question, facts = known
+    body = case.body
+    if kind == "appraisal":
+        body.pop("weights", None)
+        body.pop("constraints", None)
+        names, facts = [], list(APPRAISED)
+    elif kind == "choice":
+        names = [criterion["id"] for criterion in question["criteria"]]
+        fit_constraints(body.get("constraints"), names)
+    else:
+        names = CRITERIA
+        fit_constraints(body.get("constraints"), CONSTRAINABLE)
+    if body.get("weights"):
+        weights = {one_of(names, name): weight for name, weight in body["weights"].items()}
+        if not any(weights.values()):
+            weights[next(iter(weights))] = 1
+        body["weights"] = weights
+    if body.get("facts"):
+        changed = {one_of(facts, name): value for name, value in body["facts"].items()}
+        limits = {**APPRAISED, "context.budget": (0.01, MOST)} if kind != "choice" else {}
+        for name, (low, high) in limits.items():
+            if changed.get(name) is not None:
+                changed[name] = min(max(changed[name], low), high)
+        body["facts"] = changed
+
+
+def fit_policy(policy):
+    """The rules of strategies are those that ship, with some of the generated
+    numbers: names, signals and texts of a catalogue refer to each other."""
+    appraisal = policy["appraisal"]
+    shares = ("preparation_share", "delivery_share")
+    if sum(appraisal[share] for share in shares) > 1:
+        for share in shares:
+            appraisal[share] /= 2
+    given, fitted = policy["strategy"], copy.deepcopy(SHIPPED["strategy"])
+    for criterion, like in zip(fitted["criteria"], given["criteria"], strict=False):
+        criterion["direction"] = like["direction"]
+        criterion["low"], criterion["high"] = in_order(like["low"], like["high"], 1e12)
+    for goal, weights in given["goals"].items():
+        if any(weights.values()):
+            fitted["goals"][goal] = {one_of(CRITERIA, name): weight for name, weight in weights.items()}
+        if not any(fitted["goals"][goal].values()):
+            fitted["goals"][goal] = SHIPPED["strategy"]["goals"][goal]
+    for option, like in zip(fitted["catalogue"], given["catalogue"], strict=False):
+        option["cost"] = like["cost"]
+        # Days without a plan would be days that nobody uses.
+        option["days"] = like["days"] if option["plan"] else 0
+        bases = [linear["base"] for linear in like["criteria"].values()]
+        for linear, base in zip(option["criteria"].values(), bases, strict=False):
+            linear["base"] = base
+    policy["strategy"] = fitted
+
+
+def change_a_valid_policy(case):
+    """An If-Match that was made up names no state; any will do."""
+    fit_policy(case.body)
+    case.headers["If-Match"] = "*"
+
+
 REPAIRS = {
+    "decide": ask_what_can_be_asked,
+    "what_if": change_what_is_there,
+    "replace_policy": change_a_valid_policy,
+    "rehearse_policy": lambda case: fit_policy(case.body["document"]),
     "push_kpi": move_times_to_now,
     "push_observations": move_times_to_now,
     "create_partnership": make_terms_fit,
@@ -270,6 +450,8 @@ def after_call(context, case, response):
             owner().get()["password"] = case.body["new_password"]
         elif response.status_code in (401, 409):
             owner().forget()
+    if operation_id(case) == "decide" and response.status_code == 200:
+        note_decision(response.json())
     if operation_id(case).startswith("list_") and b'"next_cursor"' in response.content:
         CURSORS.add(response.json().get("next_cursor"))
     if operation_id(case) == "retire_partnership" and response.status_code == 204:

@@ -75,7 +75,7 @@ process.exitCode = code ?? 1;
  * Where hooks.py gets what a client knows beside the document: GET /token?id=… is a fresh access token of an admin,
  * GET /person?role=… makes a user: { id, username, password }. GET /more sees to it that a run that retires partnerships
  * goes on finding some, GET /fewer that one that adds them does not stay at their limit. GET /made?for=… makes what an
- * operation can delete: its path parameters.
+ * operation can delete: its path parameters. GET /fact names a live fact.
  *
  * Tokens are minted and not fetched by logins: one for each request, so that none expires in a long run, and none was
  * issued before a request that withdrew the tokens of its user.
@@ -135,6 +135,7 @@ async function openDesk(admin) {
         "/token": () => token(searchParams.get("id"), role),
         "/person": () => person(role),
         "/made": () => made(searchParams.get("for")),
+        "/fact": async () => `${(await partnerships())[0].id}.score`,
         "/more": more,
         "/fewer": fewer,
       }[pathname];

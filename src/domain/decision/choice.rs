@@ -6,6 +6,8 @@ use super::ranking::{Axis, Direction, normalized};
 use super::timeframe;
 use super::weigh::{Candidate, Cell, Criterion, Elimination};
 use crate::domain::time::Timestamp;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::domain::validation::PRINTABLE;
 use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,12 +23,17 @@ const OPTIONS_PER_WEIGHT: usize = 20;
 /// draws as WebAssembly, where the free plan allows a request 10.
 const MAX_WORK: usize = 440;
 
-const MAX_CONSTRAINTS: usize = 50;
+pub const MAX_CONSTRAINTS: usize = 50;
 const MAX_AMOUNT: f64 = 1e15;
 const MAX_WEIGHT: f64 = 1e6;
 
 /// Names of options and criteria.
 pub const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$";
+
+/// Names of live facts: a partnership, and the fact in one to three parts.
+#[cfg(not(target_arch = "wasm32"))]
+const LIVE: &str = "^[a-z][a-z0-9_]{1,63}(\\.[a-z][a-z0-9_]{0,63}){1,3}$";
+const MAX_LIVE_CHARS: usize = 200;
 
 /// A plain choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +41,7 @@ pub const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$";
 #[serde(deny_unknown_fields)]
 pub struct ChoiceContext {
     /// What is being decided, at most 200 characters.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = MAX_OPTIONS)))]
@@ -48,6 +55,7 @@ pub struct ChoiceContext {
     pub constraints: Vec<Constraint>,
     /// When it should be done: `Q1_2026`, `30_days` or an ISO 8601 interval.
     /// With it the plan has durations and the success metrics have a date.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = timeframe::MAX_CHARS), regex(pattern = timeframe::PATTERN)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeframe: Option<String>,
 }
@@ -58,10 +66,11 @@ pub struct ChoiceContext {
 pub struct ChoiceOption {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = NAME)))]
     pub id: String,
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// By criterion. One that is left out, or null, is not known.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("maxProperties" = MAX_CRITERIA, "propertyNames" = { "pattern": NAME })))]
     pub values: BTreeMap<String, Option<Value>>,
 }
 
@@ -75,7 +84,10 @@ pub enum Value {
     /// then `score`, `metrics.<name>`, `attainment.<group>`,
     /// `slo.<key>.budget_remaining`, `slo.<key>.burn_1h`,
     /// `slo_budget_remaining`, `deliverables.overdue` or `incidents.open`.
-    Live(String),
+    Live(
+        #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_LIVE_CHARS), regex(pattern = LIVE)))]
+         String,
+    ),
 }
 
 /// By hand, as an untagged enum tells nobody what was expected.
@@ -116,19 +128,22 @@ pub struct ChoiceCriterion {
     pub weight: f64,
     /// The least and the most that the criterion could be, whatever today's
     /// options are: `[low, high]`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(inner(range(min = -1e15, max = 1e15))))]
     pub bounds: [f64; 2],
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 32)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 32), regex(pattern = PRINTABLE)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
 }
 
-/// What an option must keep to be there at all.
+/// What an option must keep to be there at all: at least one of the limits is
+/// there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Constraint {
     /// Id of a criterion. Of a strategy also `cost` (money) or
     /// `duration_days`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = NAME)))]
     pub criterion: String,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e15, max = 1e15)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -298,7 +313,7 @@ impl ChoiceContext {
                             format!("lies outside the criterion's bounds, {low} to {high}");
                         push(&format!("values/{name}"), detail);
                     }
-                    Some(Value::Live(text)) if text.is_empty() || text.len() > 200 => {
+                    Some(Value::Live(text)) if text.is_empty() || text.len() > MAX_LIVE_CHARS => {
                         push(&format!("values/{name}"), "names no fact".to_owned());
                     }
                     _ => {}

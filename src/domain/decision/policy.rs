@@ -5,7 +5,9 @@
 use super::plan::PlanPhase;
 use super::priority::Priority;
 use super::ranking::{Direction, rounded};
-use crate::domain::validation::{FieldError, check_text};
+use crate::domain::validation::{FieldError, check_text, whole_required};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::domain::{id::SLUG, validation::PRINTABLE};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,6 +37,10 @@ pub enum Family {
     /// What is open now.
     Incidents,
 }
+
+/// What an option of the catalogue is called.
+#[cfg(not(target_arch = "wasm32"))]
+pub const OPTION_ID: &str = "^[A-Z][A-Z0-9_]{1,63}$";
 
 /// What a catalogue's formulas may speak of, of all partnerships together.
 /// how many there are, how far the best score is from the worst (over 100),
@@ -69,7 +75,7 @@ pub const TARGET_SIGNALS: &[&str] = &[
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// 1 to 200 characters.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     pub title: String,
     pub stability: StabilityRules,
     pub evidence: EvidenceRules,
@@ -84,6 +90,7 @@ pub struct Policy {
 pub struct StabilityRules {
     /// Draws of weights, or of ranges.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 2_000, max = 5_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub draws: u32,
     /// Sum of the parameters of the Dirichlet distribution that weights are
     /// drawn from: a weight w has a standard deviation of
@@ -102,9 +109,11 @@ pub struct StabilityRules {
 pub struct EvidenceRule {
     /// Seconds, up to ten years.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 315_360_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub max_age_s: u32,
     /// Fewer samples are too thin; facts without a number of samples pass.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(max = 1_000_000)))]
+    #[serde(deserialize_with = "whole_required")]
     pub min_n: u32,
 }
 
@@ -224,6 +233,27 @@ impl Goal {
     }
 }
 
+/// Every goal, each with a weight at least: a map of the goals would leave all
+/// of them open.
+#[cfg(not(target_arch = "wasm32"))]
+fn goals_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let weights = serde_json::json!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 12,
+        "propertyNames": { "pattern": SLUG },
+        "additionalProperties": { "type": "number", "minimum": 0, "maximum": 1_000 },
+    });
+    let goals: serde_json::Map<String, serde_json::Value> =
+        Goal::ALL.iter().map(|goal| (goal.name().to_owned(), weights.clone())).collect();
+    schemars::json_schema!({
+        "type": "object",
+        "properties": goals,
+        "required": Goal::ALL.map(Goal::name),
+        "additionalProperties": false,
+    })
+}
+
 /// What strategies are compared by, what goals make of it, and which there are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
@@ -233,6 +263,7 @@ pub struct StrategyPolicy {
     pub criteria: Vec<Criterion>,
     /// By goal, the weight of each criterion (0 and above, not all 0; one that
     /// is left out weighs nothing). Every goal must be there.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(schema_with = "goals_schema"))]
     pub goals: BTreeMap<Goal, BTreeMap<String, f64>>,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 12)))]
     pub catalogue: Vec<CatalogueOption>,
@@ -242,9 +273,9 @@ pub struct StrategyPolicy {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Criterion {
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = "^[a-z][a-z0-9_]{1,63}$")))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = SLUG)))]
     pub id: String,
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     pub title: String,
     pub direction: Direction,
     /// The worst and best that any option could be: `low < high`.
@@ -270,9 +301,9 @@ pub enum TargetRule {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CatalogueOption {
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = "^[A-Z][A-Z0-9_]{1,63}$")))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = OPTION_ID)))]
     pub id: String,
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     pub title: String,
     /// Null: about all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,6 +316,7 @@ pub struct CatalogueOption {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 3_650)))]
     pub days: f64,
     /// The value by each criterion that any goal weighs.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("minProperties" = 1, "maxProperties" = 12, "propertyNames" = { "pattern": SLUG })))]
     pub criteria: BTreeMap<String, Linear>,
     /// What is done in `days`; the shares add up to 1.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 6)))]
@@ -300,9 +332,12 @@ pub struct CatalogueOption {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Precondition {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("enum" = [SIGNALS, TARGET_SIGNALS].concat())))]
     pub signal: String,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
 }
@@ -335,6 +370,7 @@ pub struct Linear {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LinearTerm {
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("enum" = [SIGNALS, TARGET_SIGNALS].concat())))]
     pub signal: String,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     pub times: f64,
@@ -346,11 +382,11 @@ pub struct LinearTerm {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanShare {
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     pub phase: String,
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1)))]
     pub share: f64,
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 6)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 6), inner(length(min = 1, max = 500), regex(pattern = PRINTABLE))))]
     pub activities: Vec<String>,
 }
 
@@ -363,12 +399,15 @@ pub struct SuccessRule {
     /// Of the target (`target.score`), of the worst partnership
     /// (`worst.score`), or `cost`.
     pub fact: SuccessFact,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
     /// At least today's value and this much more (at most 100 for a score, 1
     /// for a ratio).
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1e12, max = 1e12)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raise_by: Option<f64>,
 }
@@ -401,10 +440,10 @@ pub struct RiskRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Precondition>,
     /// What may go wrong.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500), regex(pattern = PRINTABLE)))]
     pub risk: String,
     /// What is done about it.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500), regex(pattern = PRINTABLE)))]
     pub measure: String,
 }
 

@@ -1,6 +1,8 @@
 //! Receipts: a decision with everything it followed from, signed, so that
 //! anybody can check it later without us.
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::choice::{MAX_CONSTRAINTS, NAME};
 use super::conclusion::{Case, Conclusion, ENGINE_VERSION, Kind, Question, decide};
 use super::evidence::{Evidence, Fact, hex, sorted};
 use super::policy::Policy;
@@ -178,13 +180,16 @@ fn fields(conclusion: &Conclusion) -> Result<Map<String, Value>, String> {
 pub struct Changes {
     /// By criterion, in place of the weights of the question or of its goal's
     /// in the policy; those left out stay as they are.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("propertyNames" = { "pattern": NAME }, "additionalProperties" = { "type": "number", "minimum": 0, "maximum": 1_000_000 })))]
     #[serde(default)]
     pub weights: BTreeMap<String, f64>,
     /// By id, such as `cursor_technical.score` or `context.estimated_cost`;
     /// null: it is not known.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(extend("propertyNames" = { "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$" }, "additionalProperties" = { "type": ["number", "null"], "minimum": -1e15, "maximum": 1e15 })))]
     #[serde(default)]
     pub facts: BTreeMap<String, Option<f64>>,
     /// In place of the constraints of the question.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_CONSTRAINTS)))]
     #[serde(default)]
     pub constraints: Option<Vec<super::choice::Constraint>>,
 }

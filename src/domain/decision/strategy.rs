@@ -8,6 +8,8 @@ use super::ranking::{Axis, normalized, rounded};
 use super::timeframe::{self, Timeframe};
 use super::weigh::{Candidate, Cell, Criterion, Elimination};
 use crate::domain::time::Timestamp;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::domain::validation::PRINTABLE;
 use crate::domain::validation::{FieldError, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -23,13 +25,13 @@ const MAX_LIST: usize = 50;
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StrategyContext {
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200), regex(pattern = PRINTABLE)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     pub business_goal: Goal,
     /// `Q1_2026`, `30_days` or an ISO 8601 interval (`2026-01-01/2026-03-31`,
     /// `2026-01-01/P90D`), not over yet.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 100)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = timeframe::MAX_CHARS), regex(pattern = timeframe::PATTERN)))]
     pub timeframe: String,
     /// Money, above 0: 0.01 to 1e15.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0.01, max = MAX_BUDGET)))]
@@ -38,7 +40,7 @@ pub struct StrategyContext {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
     /// Options of the catalogue that are out of the question.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_LIST)))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = MAX_LIST), inner(regex(pattern = super::policy::OPTION_ID))))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
 }

@@ -5,6 +5,15 @@ use crate::domain::time::{DAY_MS, Timestamp};
 /// The longest time frame, in days: ten years.
 const MAX_DAYS: i64 = 3_650;
 
+/// More than any form needs.
+pub const MAX_CHARS: usize = 100;
+
+/// What [`parse`] may take, as a regular expression of the document. Whether
+/// the frame is over or too long is not for a pattern to say.
+#[cfg(not(target_arch = "wasm32"))]
+pub const PATTERN: &str = "^(Q[1-4]_[0-9]{1,5}|[0-9]{1,5}_days?|\
+     [0-9]{4}-[^/]{5,80}/(P[0-9]{1,5}[DW]|[0-9]{4}-[^/]{5,80}))$";
+
 const EXPECTED: &str = "expected a quarter (Q1_2026), a number of days (30_days) or an ISO 8601 \
                         interval (2026-01-01/2026-03-31, 2026-01-01/P90D)";
 
@@ -42,6 +51,9 @@ pub fn day(at: Timestamp) -> String {
 /// Text in no known form, a frame that is over, empty or longer than ten
 /// years.
 pub fn parse(text: &str, now: Timestamp) -> Result<Timeframe, String> {
+    if text.len() > MAX_CHARS {
+        return Err(EXPECTED.to_owned());
+    }
     let (start, end) = if let Some((quarter, year)) = text.split_once('_')
         && let Some(quarter) = quarter.strip_prefix('Q')
     {
