@@ -107,7 +107,5 @@ pub fn duration_ns(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.since_ms(from)).unwrap_or_default().saturating_mul(1_000_000)
 }
 
-/// Bytes as the ids of traces and spans are written.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+/// The ids of traces and spans are written so.
+pub use crate::domain::hex::hex;

@@ -8,6 +8,7 @@ pub mod deliverable;
 pub mod delivery;
 pub mod digest;
 pub mod exposition;
+pub mod hex;
 pub mod histogram;
 pub mod id;
 pub mod incident;

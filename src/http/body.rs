@@ -44,20 +44,21 @@ impl Request {
     ///
     /// Errors: as [`Request::json`].
     pub fn json_tree(&self) -> Result<serde_json::Value, Problem> {
+        tree(self.json_bytes()?)
+    }
+
+    fn json_bytes(&self) -> Result<&[u8], Problem> {
         if !self.media_type().is_some_and(|media| is_json(&media)) {
             return Err(wrong_media("application/json"));
         }
-        tree(self.bytes()?)
+        self.bytes()
     }
 
     /// The rows of a JSON list, each still to be read.
     ///
     /// Errors: as [`Request::json`].
     pub fn json_rows(&self) -> Result<Vec<&RawValue>, Problem> {
-        if !self.media_type().is_some_and(|media| is_json(&media)) {
-            return Err(wrong_media("application/json"));
-        }
-        serde_json::from_slice(self.bytes()?).map_err(|error| match error.classify() {
+        serde_json::from_slice(self.json_bytes()?).map_err(|error| match error.classify() {
             Category::Data => {
                 Problem::invalid(vec![FieldError::new("", "expected a list of rows")])
             }

@@ -89,7 +89,7 @@ pub async fn decide(cx: Cx) -> Result<Reply, Problem> {
         kind: question.kind(),
         decided_at: cx.now,
         author: caller.id().to_owned(),
-        policy: policies::reference(&version)?,
+        policy: version.reference(),
         engine_version: ENGINE_VERSION,
         question,
         conclusion,
@@ -100,13 +100,11 @@ pub async fn decide(cx: Cx) -> Result<Reply, Problem> {
     let out = DecisionOut { receipt, signature, narrative };
 
     let internal = |error: serde_json::Error| Problem::internal(error.to_string());
-    let json = |value: &Value| value.to_string();
     let receipt_text = String::from_utf8(signed).map_err(|e| Problem::internal(e.to_string()))?;
     let inputs = serde_json::to_string(&out.receipt.question).map_err(internal)?;
     let signature_text = serde_json::to_string(&out.signature).map_err(internal)?;
-    let narrative_text =
-        out.narrative.as_ref().map(serde_json::to_value).transpose().map_err(internal)?;
-    let narrative_text = narrative_text.as_ref().map(json);
+    let narrative_text = out.narrative.as_ref().map(serde_json::to_string);
+    let narrative_text = narrative_text.transpose().map_err(internal)?;
     let text = serde_json::to_string(&out).map_err(internal)?;
     let insert = decisions::insert(&decisions::Decision {
         id: &out.receipt.decision_id,
@@ -187,8 +185,10 @@ async fn gather(
             if live.peek().is_some() {
                 let board = board().await?;
                 let mut errors = Vec::new();
+                // Many values may be of one partnership.
+                let mut known = BTreeMap::new();
                 for (pointer, name) in live {
-                    match live_fact(&board, name, cx.now) {
+                    match live_fact(&board, &mut known, name, cx.now) {
                         Ok(fact) => {
                             name.clone_from(&fact.id);
                             facts.push(fact);
@@ -215,19 +215,26 @@ fn facts_of(board: &Board, partnership: &str, now: Timestamp) -> Vec<Fact> {
 }
 
 /// The fact of this name; of a partnership also by an alias.
-fn live_fact(board: &Board, name: &str, now: Timestamp) -> Result<Fact, String> {
+fn live_fact<'a>(
+    board: &'a Board,
+    known: &mut BTreeMap<&'a str, Vec<Fact>>,
+    name: &str,
+    now: Timestamp,
+) -> Result<Fact, String> {
     let (partnership, rest) = name
         .split_once('.')
         .ok_or("names no fact: expected a partnership, a point and the fact's name")?;
-    let Some(known) = board.find(partnership) else {
+    let Some(found) = board.find(partnership) else {
         return Err(format!("names no partnership; there are {}", board.ids().join(", ")));
     };
-    let id = format!("{}.{rest}", known.summary.definition.id);
-    let facts = facts_of(board, partnership, now);
-    let names = facts.iter().filter_map(|fact| fact.id.split_once('.').map(|(_, name)| name));
-    let names = names.collect::<Vec<_>>().join(", ");
-    let found = facts.iter().find(|fact| fact.id == id).cloned();
-    found.ok_or_else(|| format!("names no fact of the partnership; it has {names}"))
+    let partnership = found.summary.definition.id.as_str();
+    let id = format!("{partnership}.{rest}");
+    let facts = known.entry(partnership).or_insert_with(|| facts_of(board, partnership, now));
+    facts.iter().find(|fact| fact.id == id).cloned().ok_or_else(|| {
+        let names = facts.iter().filter_map(|fact| fact.id.split_once('.').map(|(_, name)| name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        format!("names no fact of the partnership; it has {names}")
+    })
 }
 
 fn sign(cx: &Cx, bytes: &[u8]) -> Result<(ReceiptSignature, Jwk), Problem> {
@@ -380,7 +387,7 @@ async fn policy_of(cx: &Cx, kept: &decisions::Kept) -> Result<versions::Version,
 async fn stored(cx: &Cx) -> Result<(Value, Policy), Problem> {
     let kept = find(cx).await?;
     let policy = policy_of(cx, &kept).await?.policy()?;
-    Ok((serde_json::from_str(&kept.receipt).map_err(unreadable)?, policy))
+    Ok((kept.receipt()?, policy))
 }
 
 /// POST `/decisions/{id}/replay`.

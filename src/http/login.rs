@@ -11,6 +11,7 @@ use crate::auth::caller::Principal;
 use crate::auth::password;
 use crate::auth::permission::{Permission, Role};
 use crate::auth::token::{ACCESS_TOKEN_LIFETIME_S, Grant, Keys, refresh_token, refresh_token_hash};
+use crate::domain::hex::sha256_hex;
 use crate::domain::id::IdKind;
 use crate::domain::rate_limit::{LimitClass, Limits};
 use crate::domain::time::{SECOND_MS, Timestamp};
@@ -27,7 +28,6 @@ use crate::store::tenants::DEFAULT_TENANT_ID;
 use crate::store::users::{self, Changed, LoginCandidate, User};
 use ::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 const DATASET: &str = "devskyy.auth";
 
@@ -564,8 +564,7 @@ fn invalid_refresh_token() -> Problem {
 fn client_hash(family_id: &str, headers: &Headers) -> String {
     let user_agent = headers.get("user-agent").unwrap_or_default();
     let address = headers.get("cf-connecting-ip").unwrap_or_default();
-    let digest = Sha256::digest(format!("{family_id}\n{user_agent}\n{address}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(format!("{family_id}\n{user_agent}\n{address}").as_bytes())
 }
 
 /// A refusal stands whether or not it could be written down.
@@ -585,8 +584,7 @@ async fn count_account(cx: &Cx, account: &str) -> Result<(), Problem> {
     if !config.rate_limiting {
         return Ok(());
     }
-    let digest = Sha256::digest(account.to_lowercase());
-    let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = sha256_hex(account.to_lowercase().as_bytes()).chars().take(32).collect();
     let subject = Subject {
         client: ClientName { tenant_id: None, id: format!("account:{hash}") },
         class: LimitClass::Account,

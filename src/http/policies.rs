@@ -14,7 +14,6 @@ use crate::platform::Headers;
 use crate::store::decisions;
 use crate::store::policies::{self, Version};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Newest decisions that a rehearsal looks at, unless it is told another
 /// number; each costs as much CPU as it did when it was made.
@@ -73,22 +72,8 @@ pub(super) async fn in_force(cx: &Cx) -> Result<Version, Problem> {
     Ok(policies::current(database, tenant_id, STANDARD).await?.unwrap_or(first))
 }
 
-fn unreadable(error: serde_json::Error) -> Problem {
-    Problem::internal(format!("a stored policy cannot be read: {error}"))
-}
-
-/// What a receipt says of the policy it was made by.
-pub(super) fn reference(version: &Version) -> Result<PolicyRef, Problem> {
-    let document: Value = serde_json::from_str(&version.document).map_err(unreadable)?;
-    Ok(PolicyRef {
-        id: version.id.clone(),
-        version: version.version,
-        sha256: receipt::digest(&document).map_err(Problem::internal)?,
-    })
-}
-
 fn in_short(version: &Version) -> Result<PolicyVersionOut, Problem> {
-    let PolicyRef { id, version: number, sha256 } = reference(version)?;
+    let PolicyRef { id, version: number, sha256 } = version.reference();
     Ok(PolicyVersionOut {
         id,
         version: number,
@@ -266,8 +251,7 @@ pub async fn rehearse(cx: Cx) -> Result<Reply, Problem> {
         truncated,
     };
     for decision in kept {
-        let receipt: Value = serde_json::from_str(&decision.receipt).map_err(unreadable)?;
-        match receipt::what_if(&receipt, &input.document, &Changes::default()) {
+        match receipt::what_if(&decision.receipt()?, &input.document, &Changes::default()) {
             Ok(conclusion) if conclusion.decision == decision.decision => out.unchanged += 1,
             Ok(conclusion) => out.changed.push(RehearsedOut {
                 decision_id: decision.id,

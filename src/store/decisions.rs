@@ -5,7 +5,7 @@ use crate::domain::decision::conclusion::Kind;
 use crate::domain::decision::quality::{Fate, Judged};
 use crate::domain::time::Timestamp;
 use crate::platform::sql::{Row, Statement};
-use crate::platform::{Database, Error};
+use crate::platform::{Database, Error, ErrorKind};
 
 pub struct Decision<'a> {
     pub id: &'a str,
@@ -125,6 +125,13 @@ pub struct Kept {
     pub policy: Option<(String, i64)>,
     pub signature: Option<String>,
     pub narrative: Option<String>,
+}
+
+impl Kept {
+    pub fn receipt(&self) -> Result<serde_json::Value, Error> {
+        serde_json::from_str(&self.receipt)
+            .map_err(|error| Error::new(ErrorKind::Misuse, format!("{}: {error}", self.id)))
+    }
 }
 
 const KEPT: &str = "id, decision, reply, policy_id, policy_version, signature, narrative";

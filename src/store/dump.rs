@@ -12,7 +12,6 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -111,9 +110,7 @@ impl Packer {
     }
 }
 
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
+pub use crate::domain::hex::sha256_hex;
 
 /// The lines of a file, unpacked.
 pub fn unpack(bytes: &[u8]) -> Result<String, Error> {

@@ -1,7 +1,8 @@
 //! `policies`: what decisions are made by, one row a version.
 
 use crate::domain::decision::policy::{Policy, STANDARD, shipped};
-use crate::domain::decision::receipt::canonical;
+use crate::domain::decision::receipt::{PolicyRef, canonical};
+use crate::domain::hex::sha256_hex;
 use crate::domain::time::Timestamp;
 use crate::platform::sql::{Row, Statement};
 use crate::platform::{Database, Error, ErrorKind};
@@ -41,6 +42,16 @@ impl Version {
             author_id: author_id.to_owned(),
             created_at: now,
         })
+    }
+
+    /// What a receipt says of the policy it was made by.
+    pub fn reference(&self) -> PolicyRef {
+        PolicyRef {
+            id: self.id.clone(),
+            version: self.version,
+            // The document is canonical as it stands.
+            sha256: sha256_hex(self.document.as_bytes()),
+        }
     }
 
     pub fn policy(&self) -> Result<Policy, Error> {

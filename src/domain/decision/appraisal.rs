@@ -140,8 +140,7 @@ impl Decision {
     }
 }
 
-/// What the rules say of an investment, and why. Where an input is a range,
-/// the numbers are those at its mode unless they are said to be of the draws.
+/// What the rules say of an investment, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Appraisal {
@@ -153,15 +152,34 @@ pub struct Appraisal {
     /// no verdict was drawn (no input of it is a range), and for
     /// `NO_DEFENSIBLE_WINNER`, which no single draw comes to.
     pub confidence: Option<f64>,
-    /// Shares of the draws by what they came to, which add up to 1. A draw
-    /// whose verdict hangs on missing inputs counts as `INSUFFICIENT_DATA`.
-    /// Null where no input of ROI, risk or priority is a range.
-    pub verdict_probabilities: Option<BTreeMap<String, f64>>,
     /// What would help most. Where facts are missing: the first of cost,
     /// revenue and the risk inputs that is not given. Where no verdict is
     /// defensible: the range which, fixed at its mode, raises the largest
     /// share of a verdict most; null if none does.
     pub next_best_measurement: Option<NextMeasurement>,
+    /// One sentence a term, with the numbers it rests on.
+    pub rationale: String,
+    /// For an approval, phases that add up to `estimated_days`. Else what to
+    /// find out, which has no duration.
+    pub implementation_plan: Vec<PlanPhase>,
+    pub success_metrics: Vec<String>,
+    /// The metrics of an approval, to compare with what is observed; else
+    /// empty, as nothing is undertaken.
+    pub success_criteria: Vec<SuccessCriterion>,
+    pub risk_mitigation: Vec<String>,
+    #[serde(flatten)]
+    pub figures: AppraisalFigures,
+}
+
+/// The figures of an appraisal. Where an input is a range, they are those at
+/// its mode unless they are said to be of the draws.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct AppraisalFigures {
+    /// Shares of the draws by what they came to, which add up to 1. A draw
+    /// whose verdict hangs on missing inputs counts as `INSUFFICIENT_DATA`.
+    /// Null where no input of ROI, risk or priority is a range.
+    pub verdict_probabilities: Option<BTreeMap<String, f64>>,
     /// Null where there is no verdict and no impact was stated.
     pub priority: Option<Priority>,
     /// Percent: `(expected_revenue − estimated_cost) / estimated_cost · 100`.
@@ -193,18 +211,8 @@ pub struct Appraisal {
     /// The same with the revenue discounted to day 0; null also without a
     /// rate.
     pub discounted_payback_days: Option<f64>,
-    /// One sentence a term, with the numbers it rests on.
-    pub rationale: String,
     /// Inputs of the verdict that were not given: cost, revenue, risk inputs.
     pub missing: Vec<String>,
-    /// For an approval, phases that add up to `estimated_days`. Else what to
-    /// find out, which has no duration.
-    pub implementation_plan: Vec<PlanPhase>,
-    pub success_metrics: Vec<String>,
-    /// The metrics of an approval, to compare with what is observed; else
-    /// empty, as nothing is undertaken.
-    pub success_criteria: Vec<SuccessCriterion>,
-    pub risk_mitigation: Vec<String>,
 }
 
 /// All inputs that are numbers.
@@ -569,8 +577,8 @@ impl Draws {
             for (at, tally) in fixed.iter_mut().enumerate() {
                 let Some(tally) = tally else { continue };
                 let mut numbers = numbers;
-                for (value, mode) in numbers.0.iter_mut().zip(modes).skip(at).take(1) {
-                    *value = mode;
+                if let (Some(value), Some(mode)) = (numbers.0.get_mut(at), modes.get(at)) {
+                    *value = *mode;
                 }
                 tally.add(numbers.outcome(&policy.appraisal));
             }
@@ -701,31 +709,34 @@ pub fn appraise(
         confidence: drawn
             .filter(|_| decision != Decision::NoDefensibleWinner)
             .map(|(draws, outcomes)| draws.share(outcomes.of(decision))),
-        verdict_probabilities: drawn.map(|(draws, outcomes)| {
-            let share =
-                |(known, count): (Decision, u32)| (known.as_str().to_owned(), draws.share(count));
-            outcomes.by_outcome().map(share).collect()
-        }),
         next_best_measurement: measurement,
-        priority: (!decision.is_abstention() || modes.has_impacts(limits))
-            .then(|| modes.priority(limits)),
-        roi_percent,
-        roi_interval_percent: draws.as_ref().and_then(|draws| draws.roi_interval_percent),
-        risk: risk_is_known.then_some(highest_risk),
-        risk_range: (!risk_is_known).then_some(risk_range),
-        npv: modes.npv(),
-        npv_interval: draws.as_ref().and_then(|draws| draws.npv_interval),
-        payback_days: flow.and_then(|flow| flow.payback_days()).map(rounded),
-        discounted_payback_days: flow
-            .zip(rate_percent)
-            .and_then(|(flow, rate)| flow.discounted_payback_days(rate))
-            .map(rounded),
         rationale: rationale.join(" "),
-        missing,
         implementation_plan,
         success_metrics,
         success_criteria,
         risk_mitigation: case.risk_mitigation(),
+        figures: AppraisalFigures {
+            verdict_probabilities: drawn.map(|(draws, outcomes)| {
+                let share = |(known, count): (Decision, u32)| {
+                    (known.as_str().to_owned(), draws.share(count))
+                };
+                outcomes.by_outcome().map(share).collect()
+            }),
+            priority: (!decision.is_abstention() || modes.has_impacts(limits))
+                .then(|| modes.priority(limits)),
+            roi_percent,
+            roi_interval_percent: draws.as_ref().and_then(|draws| draws.roi_interval_percent),
+            risk: risk_is_known.then_some(highest_risk),
+            risk_range: (!risk_is_known).then_some(risk_range),
+            npv: modes.npv(),
+            npv_interval: draws.as_ref().and_then(|draws| draws.npv_interval),
+            payback_days: flow.and_then(|flow| flow.payback_days()).map(rounded),
+            discounted_payback_days: flow
+                .zip(rate_percent)
+                .and_then(|(flow, rate)| flow.discounted_payback_days(rate))
+                .map(rounded),
+            missing,
+        },
     }
 }
 
@@ -1351,7 +1362,7 @@ mod tests {
         {
             let context =
                 AppraisalContext { estimated_cost: known(cost), ..with(revenue, 0.0, 0.0) };
-            assert_eq!(appraised(&context).roi_percent, Some(roi), "{cost} {revenue}");
+            assert_eq!(appraised(&context).figures.roi_percent, Some(roi), "{cost} {revenue}");
         }
         assert_eq!(rounded(-1e-12).to_string(), "0");
         // 2.9 + 3.1 + (10 − 7.1) + 3.1
@@ -1362,7 +1373,7 @@ mod tests {
             timeline_pressure: known(3.1),
             ..good()
         };
-        assert_eq!(appraised(&context).risk, Some(0.3));
+        assert_eq!(appraised(&context).figures.risk, Some(0.3));
         assert_eq!(appraised(&context).decision, ApproveScheduled);
     }
 
@@ -1384,7 +1395,7 @@ mod tests {
                 ..good()
             });
             assert_eq!(
-                appraisal.priority,
+                appraisal.figures.priority,
                 Some(expected),
                 "{revenue:?} {customers:?} {operations:?}"
             );
@@ -1401,7 +1412,7 @@ mod tests {
         let appraisal = appraised(&context);
         assert_eq!(appraisal.decision, ApproveImmediate);
         assert_eq!(
-            (appraisal.roi_percent, appraisal.risk, appraisal.risk_range),
+            (appraisal.figures.roi_percent, appraisal.figures.risk, appraisal.figures.risk_range),
             (Some(250.0), Some(0.25), None)
         );
         assert_eq!(
@@ -1438,7 +1449,7 @@ mod tests {
             appraisal.risk_mitigation,
             ["Security is affected: model the threats before building, review before release."]
         );
-        assert!(appraisal.missing.is_empty());
+        assert!(appraisal.figures.missing.is_empty());
     }
 
     #[test]
@@ -1462,17 +1473,17 @@ mod tests {
             ),
         ] {
             assert_eq!(appraisal.decision, InsufficientData);
-            assert_eq!(appraisal.roi_percent, None);
-            assert_eq!(appraisal.missing, missing);
+            assert_eq!(appraisal.figures.roi_percent, None);
+            assert_eq!(appraisal.figures.missing, missing);
             for name in missing {
                 assert!(appraisal.rationale.contains(name), "{}", appraisal.rationale);
             }
             let [phase] = &appraisal.implementation_plan[..] else { panic!() };
             assert_eq!((phase.duration_days, phase.activities.len()), (None, missing.len()));
         }
-        assert_eq!(no_cost.priority, Some(Priority::Critical));
-        assert_eq!(nothing.priority, None);
-        assert_eq!(nothing.risk_range, Some([0.0, 1.0]));
+        assert_eq!(no_cost.figures.priority, Some(Priority::Critical));
+        assert_eq!(nothing.figures.priority, None);
+        assert_eq!(nothing.figures.risk_range, Some([0.0, 1.0]));
         assert!(nothing.rationale.contains("No impact was stated, so priority is low by rule."));
     }
 
@@ -1485,8 +1496,8 @@ mod tests {
             ..good()
         });
         assert_eq!(open.decision, InsufficientData);
-        assert_eq!((open.risk, open.risk_range), (None, Some([0.2, 0.45])));
-        assert_eq!(open.missing, ["timeline_pressure"]);
+        assert_eq!((open.figures.risk, open.figures.risk_range), (None, Some([0.2, 0.45])));
+        assert_eq!(open.figures.missing, ["timeline_pressure"]);
         assert!(open.rationale.contains(
             "Risk lies between 0.2 and 0.45, as timeline_pressure is not given; the verdict is \
              APPROVE_IMMEDIATE at the low end and APPROVE_SCHEDULED at the high end, so there is none."
@@ -1500,8 +1511,8 @@ mod tests {
             ..good()
         });
         assert_eq!(stands.decision, ApproveScheduled);
-        assert_eq!((stands.risk, stands.risk_range), (None, Some([0.2, 0.45])));
-        assert_eq!(stands.missing, ["timeline_pressure"]);
+        assert_eq!((stands.figures.risk, stands.figures.risk_range), (None, Some([0.2, 0.45])));
+        assert_eq!(stands.figures.missing, ["timeline_pressure"]);
         assert!(
             stands.rationale.contains("the verdict holds anywhere in there"),
             "{}",
@@ -1514,7 +1525,7 @@ mod tests {
             expected_revenue: known(50.0),
             ..AppraisalContext::default()
         });
-        assert_eq!((loss.decision, loss.risk_range), (DeferOrReject, Some([0.0, 1.0])));
+        assert_eq!((loss.decision, loss.figures.risk_range), (DeferOrReject, Some([0.0, 1.0])));
     }
 
     #[test]
@@ -1673,18 +1684,18 @@ mod tests {
     #[test]
     fn ranges_are_drawn_and_a_verdict_needs_its_share() {
         let a = appraised(&open());
-        let shares = a.verdict_probabilities.clone().unwrap();
+        let shares = a.figures.verdict_probabilities.clone().unwrap();
         assert_eq!(a.decision, NoDefensibleWinner, "{shares:?}");
         assert!(a.abstained && a.confidence.is_none());
-        assert_eq!(a.roi_percent, Some(200.0));
-        assert_eq!(a.risk, Some(0.25));
-        let [low, high] = a.roi_interval_percent.unwrap();
+        assert_eq!(a.figures.roi_percent, Some(200.0));
+        assert_eq!(a.figures.risk, Some(0.25));
+        let [low, high] = a.figures.roi_interval_percent.unwrap();
         assert!(low < 200.0 && 200.0 < high, "{low} {high}");
-        assert!(a.npv_interval.is_none(), "there is no rate");
+        assert!(a.figures.npv_interval.is_none(), "there is no rate");
         let next = a.next_best_measurement.unwrap();
         assert!(next.fact.starts_with("context."), "{next:?}");
         assert!(a.success_criteria.is_empty());
-        assert_eq!(a.priority, Some(Priority::Critical));
+        assert_eq!(a.figures.priority, Some(Priority::Critical));
         for part in [
             "ROI is 200 % at the modes: ",
             "Risk is 0.25 at the modes: ",
@@ -1703,7 +1714,7 @@ mod tests {
 
         // What the measurement would do is what it does.
         let leads = |a: &Appraisal| {
-            a.verdict_probabilities.as_ref().unwrap().values().copied().fold(0.0, f64::max)
+            a.figures.verdict_probabilities.as_ref().unwrap().values().copied().fold(0.0, f64::max)
         };
         let now = leads(&appraised(&open()));
         let mut best = ("", now);
@@ -1726,7 +1737,7 @@ mod tests {
         let context =
             AppraisalContext { expected_revenue: range(290_000.0, 350_000.0, 400_000.0), ..good() };
         let a = appraised(&context);
-        let shares = a.verdict_probabilities.unwrap();
+        let shares = a.figures.verdict_probabilities.unwrap();
         assert_eq!((a.decision, a.abstained), (ApproveImmediate, false));
         assert_eq!(a.confidence, Some(shares["APPROVE_IMMEDIATE"]));
         // By hand: below 300000 lies (300 − 290)²/((400 − 290)(350 − 290)) of it.
@@ -1740,7 +1751,7 @@ mod tests {
         let skewed =
             AppraisalContext { expected_revenue: range(0.0, 151_000.0, 152_000.0), ..good() };
         let a = appraised(&skewed);
-        assert_eq!((a.decision, a.roi_percent), (DeferOrReject, Some(51.0)));
+        assert_eq!((a.decision, a.figures.roi_percent), (DeferOrReject, Some(51.0)));
         assert!(a.confidence.unwrap() > 0.9);
         let [phase] = &a.implementation_plan[..] else { panic!() };
         assert!(phase.activities[0].starts_with("Narrow down expected_revenue: at the modes"));
@@ -1752,8 +1763,8 @@ mod tests {
         let no_revenue = AppraisalContext { expected_revenue: None, ..open() };
         let a = appraised(&no_revenue);
         assert_eq!((a.decision, a.confidence), (InsufficientData, Some(1.0)));
-        assert_eq!(a.verdict_probabilities.unwrap()["INSUFFICIENT_DATA"], 1.0);
-        assert_eq!((a.roi_percent, a.roi_interval_percent), (None, None));
+        assert_eq!(a.figures.verdict_probabilities.unwrap()["INSUFFICIENT_DATA"], 1.0);
+        assert_eq!((a.figures.roi_percent, a.figures.roi_interval_percent), (None, None));
         assert_eq!(a.next_best_measurement.unwrap().fact, "context.expected_revenue");
         // Risk 0.175 to 0.425, and ROI from 200 to 300 %.
         let no_uncertainty = AppraisalContext {
@@ -1762,7 +1773,7 @@ mod tests {
             ..good()
         };
         let a = appraised(&no_uncertainty);
-        let shares = a.verdict_probabilities.unwrap();
+        let shares = a.figures.verdict_probabilities.unwrap();
         assert_eq!(a.decision, InsufficientData);
         assert_eq!(a.confidence, Some(shares["INSUFFICIENT_DATA"]));
         assert!(shares["APPROVE_SCHEDULED"] > 0.0, "{shares:?}");
@@ -1772,8 +1783,11 @@ mod tests {
     #[test]
     fn without_a_range_nothing_is_drawn() {
         let a = appraised(&good());
-        assert_eq!((a.confidence, a.verdict_probabilities, a.abstained), (None, None, false));
-        assert_eq!((a.roi_interval_percent, a.npv_interval), (None, None));
+        assert_eq!(
+            (a.confidence, a.figures.verdict_probabilities, a.abstained),
+            (None, None, false)
+        );
+        assert_eq!((a.figures.roi_interval_percent, a.figures.npv_interval), (None, None));
         assert_eq!(a.next_best_measurement, None);
         let a = appraised(&AppraisalContext::default());
         assert_eq!((a.confidence, a.abstained), (None, true));
@@ -1785,9 +1799,9 @@ mod tests {
             ..good()
         });
         assert_eq!((a.decision, a.confidence), (ApproveImmediate, None));
-        assert_eq!((a.verdict_probabilities, a.roi_interval_percent), (None, None));
-        let [low, high] = a.npv_interval.unwrap();
-        assert!(low < a.npv.unwrap() && a.npv.unwrap() < high);
+        assert_eq!((a.figures.verdict_probabilities, a.figures.roi_interval_percent), (None, None));
+        let [low, high] = a.figures.npv_interval.unwrap();
+        assert!(low < a.figures.npv.unwrap() && a.figures.npv.unwrap() < high);
         assert!(a.rationale.contains("The plan divides the stated days at the modes by policy"));
     }
 
@@ -1802,13 +1816,16 @@ mod tests {
             ..good()
         };
         let a = appraised(&context);
-        assert_eq!(a.npv, Some(363.636_363_636));
-        assert_eq!((a.payback_days, a.discounted_payback_days), (Some(365.0), Some(365.0)));
+        assert_eq!(a.figures.npv, Some(363.636_363_636));
+        assert_eq!(
+            (a.figures.payback_days, a.figures.discounted_payback_days),
+            (Some(365.0), Some(365.0))
+        );
         let evenly = AppraisalContext { revenue_period_days: known(365.0), ..context.clone() };
         let a = appraised(&evenly);
-        assert_eq!(a.npv, Some(300.668_432_305));
-        assert_eq!(a.payback_days, Some(608.333_333_333));
-        assert_eq!(a.discounted_payback_days, Some(642.480_903_964));
+        assert_eq!(a.figures.npv, Some(300.668_432_305));
+        assert_eq!(a.figures.payback_days, Some(608.333_333_333));
+        assert_eq!(a.figures.discounted_payback_days, Some(642.480_903_964));
         assert!(
             a.rationale.contains(
                 "NPV is 300.668432305: expected_revenue 1500, received evenly over 365 days from \
@@ -1826,14 +1843,17 @@ mod tests {
                 .decision
         );
         let no_days = appraised(&AppraisalContext { estimated_days: None, ..evenly });
-        assert_eq!((no_days.npv, no_days.payback_days), (None, None));
+        assert_eq!((no_days.figures.npv, no_days.figures.payback_days), (None, None));
         assert!(
             no_days
                 .rationale
                 .contains("NPV and payback cannot be computed, as estimated_days is not given.")
         );
         let never = appraised(&AppraisalContext { expected_revenue: known(999.0), ..context });
-        assert_eq!((never.payback_days, never.discounted_payback_days), (None, None));
+        assert_eq!(
+            (never.figures.payback_days, never.figures.discounted_payback_days),
+            (None, None)
+        );
         assert!(never.rationale.contains("never covers the cost, discounted never."));
     }
 
@@ -1898,7 +1918,7 @@ mod tests {
         assert_eq!(a.risk_mitigation.len(), 2);
         // Low: no approval is open to it, however good the rest is.
         let a = by(&good());
-        assert_eq!((a.decision, a.priority), (DeferOrReject, Some(Priority::Low)));
+        assert_eq!((a.decision, a.figures.priority), (DeferOrReject, Some(Priority::Low)));
         assert_eq!(a.success_metrics, ["Priority critical or medium."]);
         assert!(
             a.rationale.contains("DEFER_OR_REJECT: no rule for an approval holds: "),
@@ -1929,11 +1949,11 @@ mod tests {
             revenue_period_days: known(180.0),
             ..open()
         });
-        let shares: Vec<f64> = a.verdict_probabilities.unwrap().into_values().collect();
+        let shares: Vec<f64> = a.figures.verdict_probabilities.unwrap().into_values().collect();
         // Conditional, immediate, scheduled, deferred, open.
         assert_eq!(shares, [0.095, 0.3205, 0.568, 0.0165, 0.0]);
-        assert_eq!(a.roi_interval_percent, Some([59.228530722, 357.398894426]));
-        assert_eq!(a.npv_interval, Some([62_083.108162506, 337_051.281938807]));
+        assert_eq!(a.figures.roi_interval_percent, Some([59.228530722, 357.398894426]));
+        assert_eq!(a.figures.npv_interval, Some([62_083.108162506, 337_051.281938807]));
     }
 
     fn rank(decision: Decision) -> Option<u8> {
@@ -2029,13 +2049,13 @@ mod tests {
         fn any_valid_context_has_a_finite_appraisal(context in any_valid()) {
             prop_assert_eq!(context.validate(), vec![]);
             let a = appraised(&context);
-            prop_assert!(a.roi_percent.is_none_or(f64::is_finite));
-            prop_assert_eq!(a.risk.is_none(), a.risk_range.is_some());
-            let [low, high] = a.risk_range.unwrap_or([a.risk.unwrap_or(f64::NAN); 2]);
+            prop_assert!(a.figures.roi_percent.is_none_or(f64::is_finite));
+            prop_assert_eq!(a.figures.risk.is_none(), a.figures.risk_range.is_some());
+            let [low, high] = a.figures.risk_range.unwrap_or([a.figures.risk.unwrap_or(f64::NAN); 2]);
             prop_assert!(0.0 <= low && low <= high && high <= 1.0);
             let undecided = a.decision == InsufficientData;
-            prop_assert!(!undecided || !a.missing.is_empty());
-            prop_assert!(a.missing.iter().all(|name| a.rationale.contains(name.as_str())));
+            prop_assert!(!undecided || !a.figures.missing.is_empty());
+            prop_assert!(a.figures.missing.iter().all(|name| a.rationale.contains(name.as_str())));
             prop_assert!(!a.implementation_plan.is_empty() && !a.success_metrics.is_empty());
             prop_assert!(a.implementation_plan.iter().all(|phase| !phase.activities.is_empty()));
         }
@@ -2108,12 +2128,12 @@ mod tests {
         #[test]
         fn timing_is_consistent(context in any_valid(), more in 0.0..=100.0) {
             let a = appraised(&context);
-            if let (Some(plain), Some(discounted)) = (a.payback_days, a.discounted_payback_days) {
+            if let (Some(plain), Some(discounted)) = (a.figures.payback_days, a.figures.discounted_payback_days) {
                 prop_assert!(plain <= discounted);
             }
             let at = |rate| {
                 let annual_discount_rate_percent = known(rate);
-                appraised(&AppraisalContext { annual_discount_rate_percent, ..context.clone() }).npv
+                appraised(&AppraisalContext { annual_discount_rate_percent, ..context.clone() }).figures.npv
             };
             let undiscounted = at(0.0);
             if let (Some(npv), Some(revenue), Some(cost)) =
@@ -2146,14 +2166,14 @@ mod tests {
             prop_assert_eq!(&a, &drawn(&context, &seed));
             let has_range = context.inputs().iter().take(DECISIVE)
                 .any(|(_, input)| input.is_some_and(Estimate::is_range));
-            prop_assert_eq!(a.verdict_probabilities.is_some(), has_range);
+            prop_assert_eq!(a.figures.verdict_probabilities.is_some(), has_range);
             prop_assert_eq!(a.abstained, rank(a.decision).is_none());
             prop_assert!(!a.implementation_plan.is_empty() && !a.success_metrics.is_empty());
             prop_assert!(a.implementation_plan.iter().all(|phase| !phase.activities.is_empty()));
-            for [low, high] in [a.roi_interval_percent, a.npv_interval].into_iter().flatten() {
+            for [low, high] in [a.figures.roi_interval_percent, a.figures.npv_interval].into_iter().flatten() {
                 prop_assert!(low.is_finite() && low <= high && high.is_finite());
             }
-            let Some(shares) = a.verdict_probabilities else { return Ok(()) };
+            let Some(shares) = a.figures.verdict_probabilities else { return Ok(()) };
             prop_assert!((shares.values().sum::<f64>() - 1.0).abs() < 1e-12);
             let given = shares.get(a.decision.as_str()).copied();
             prop_assert_eq!(a.confidence, given);
@@ -2170,14 +2190,14 @@ mod tests {
         fn ranges_widen_nothing_else(context in any_ranged(), seed in any::<[u8; 32]>()) {
             let (ranged, known) = (drawn(&context, &seed), appraised(&each(&context, known)));
             let shown = |a: &Appraisal| (
-                (a.roi_percent, a.risk, a.risk_range),
-                (a.npv, a.payback_days, a.discounted_payback_days),
-                (a.missing.clone(), a.risk_mitigation.clone()),
+                (a.figures.roi_percent, a.figures.risk, a.figures.risk_range),
+                (a.figures.npv, a.figures.payback_days, a.figures.discounted_payback_days),
+                (a.figures.missing.clone(), a.risk_mitigation.clone()),
             );
             prop_assert_eq!(shown(&ranged), shown(&known));
             if ranged.decision == known.decision {
                 prop_assert_eq!(ranged.success_criteria, known.success_criteria);
-                prop_assert_eq!(ranged.priority, known.priority);
+                prop_assert_eq!(ranged.figures.priority, known.figures.priority);
             }
         }
 
@@ -2185,7 +2205,7 @@ mod tests {
         fn draws_stay_within_the_ranges(context in any_ranged(), seed in any::<[u8; 32]>()) {
             let a = drawn(&context, &seed);
             if let (Some([low, high]), Some(cost), Some(revenue)) =
-                (a.roi_interval_percent, context.estimated_cost, context.expected_revenue)
+                (a.figures.roi_interval_percent, context.estimated_cost, context.expected_revenue)
             {
                 let roi = |revenue: f64, cost: f64| rounded((revenue - cost) / cost * 100.0);
                 prop_assert!(roi(revenue.low(), cost.high()) <= low);

@@ -189,6 +189,26 @@ impl Constraint {
         }
     }
 
+    /// Those that an option cannot keep, each with the option's value there;
+    /// facts without which one cannot be checked are noted in the option.
+    pub fn broken<'a>(
+        constraints: &'a [Self],
+        criteria: &[Criterion],
+        candidate: &mut Candidate,
+    ) -> Vec<(&'a Self, Cell)> {
+        let mut broken = Vec::new();
+        for constraint in constraints {
+            let at = criteria.iter().position(|known| known.id == constraint.criterion);
+            let Some(cell) = at.and_then(|at| candidate.cells.get(at)) else { continue };
+            match constraint.holds(cell.low, cell.high) {
+                Some(true) => {}
+                Some(false) => broken.push((constraint, cell.clone())),
+                None => candidate.unsettled.extend(cell.missing.iter().cloned()),
+            }
+        }
+        broken
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         match (self.at_least, self.at_most) {
@@ -401,27 +421,16 @@ pub fn table(context: &ChoiceContext, evidence: &[Evidence]) -> Table {
             cells,
             unsettled: Vec::new(),
         };
-        let mut removed = false;
-        for constraint in &context.constraints {
-            let at = table.criteria.iter().position(|known| known.id == constraint.criterion);
-            let Some(cell) = at.and_then(|at| candidate.cells.get(at)) else { continue };
-            match constraint.holds(cell.low, cell.high) {
-                Some(true) => {}
-                Some(false) => {
-                    removed = true;
-                    table.eliminated.push(Elimination {
-                        option: option.id.clone(),
-                        constraint: constraint.words(),
-                        fact: cell.facts.first().cloned().unwrap_or_default(),
-                        value: cell.value(),
-                    });
-                }
-                None => candidate.unsettled.extend(cell.missing.iter().cloned()),
-            }
-        }
-        if !removed {
+        let broken = Constraint::broken(&context.constraints, &table.criteria, &mut candidate);
+        if broken.is_empty() {
             table.candidates.push(candidate);
         }
+        table.eliminated.extend(broken.into_iter().map(|(constraint, cell)| Elimination {
+            option: option.id.clone(),
+            constraint: constraint.words(),
+            value: cell.value(),
+            fact: cell.facts.into_iter().next().unwrap_or_default(),
+        }));
     }
     table
 }

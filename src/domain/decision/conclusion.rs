@@ -1,13 +1,12 @@
 //! From a question, its evidence and a policy to a conclusion. The same three
 //! give the same conclusion, bit for bit, wherever and whenever it is drawn.
 
-use super::appraisal::{Appraisal, AppraisalContext, appraise};
+use super::appraisal::{Appraisal, AppraisalContext, AppraisalFigures, appraise};
 use super::choice::{self, ChoiceContext, Table, Value};
 use super::evidence::{self, Evidence, Fact, FactState};
 use super::measurement::NextMeasurement;
 use super::plan::PlanPhase;
 use super::policy::{Policy, StabilityRules};
-use super::priority::Priority;
 use super::ranking::{Direction, rounded};
 use super::strategy::{self, Prepared, StrategyContext};
 use super::success::{Comparator, SuccessCriterion};
@@ -15,11 +14,11 @@ use super::timeframe::{self, Timeframe};
 use super::weigh::{
     Dominated, Elimination, FlipPoint, Outcome, RankedOption, Stability, Weighed, short, weigh,
 };
+use crate::domain::hex::hex;
 use crate::domain::statistics::Interval;
 use crate::domain::time::Timestamp;
 use crate::domain::validation::FieldError;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What computed a conclusion. Grows with every change that could make
 /// another one of the same question, evidence and policy.
@@ -204,7 +203,7 @@ pub fn decide(case: &Case<'_>) -> Result<Conclusion, String> {
         }
     };
     conclusion.evidence = evidence;
-    conclusion.evidence_hash = evidence::hex(&seed);
+    conclusion.evidence_hash = hex(&seed);
     Ok(conclusion)
 }
 
@@ -259,45 +258,6 @@ impl Conclusion {
     }
 }
 
-/// Figures of an appraisal beside what every conclusion has. Where an input is
-/// a range, they are those at its mode unless they are said to be of the
-/// draws.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct AppraisalFigures {
-    /// Null where there is no verdict and no impact was stated.
-    pub priority: Option<Priority>,
-    /// Percent: `(expected_revenue − estimated_cost) / estimated_cost · 100`.
-    pub roi_percent: Option<f64>,
-    /// The 2.5 % and 97.5 % quantiles of the draws. Null where neither cost
-    /// nor revenue is a range.
-    pub roi_interval_percent: Option<[f64; 2]>,
-    /// 0 to 1: the mean of `technical_complexity`, `market_uncertainty`,
-    /// `10 − resource_availability` and `timeline_pressure`, over 10. Null
-    /// unless all four are given.
-    pub risk: Option<f64>,
-    /// The lowest and highest risk that the missing inputs leave open. Null
-    /// where `risk` is known.
-    pub risk_range: Option<[f64; 2]>,
-    /// Net present value, money: the cost on day 0, the revenue at
-    /// `estimated_days` or evenly over `revenue_period_days` from then on,
-    /// continuously compounded at `annual_discount_rate_percent` per 365 days.
-    /// Null unless cost, revenue, days and rate are given.
-    pub npv: Option<f64>,
-    /// Quantiles of the draws. Null where none of its inputs is a range.
-    pub npv_interval: Option<[f64; 2]>,
-    /// Days until the revenue received covers the cost; null where it never
-    /// does, and unless cost, revenue and days are given.
-    pub payback_days: Option<f64>,
-    /// The same with the revenue discounted to day 0.
-    pub discounted_payback_days: Option<f64>,
-    /// Shares of the draws by what they came to; they add up to 1. Null where
-    /// no input of ROI, risk or priority is a range.
-    pub verdict_probabilities: Option<BTreeMap<String, f64>>,
-    /// Inputs of the verdict that were not given: cost, revenue, risk inputs.
-    pub missing: Vec<String>,
-}
-
 fn of_appraisal(appraisal: Appraisal) -> Conclusion {
     Conclusion {
         rationale: appraisal.rationale,
@@ -308,19 +268,7 @@ fn of_appraisal(appraisal: Appraisal) -> Conclusion {
         abstained: appraisal.abstained,
         confidence: appraisal.confidence,
         next_best_measurement: appraisal.next_best_measurement,
-        appraisal: Some(AppraisalFigures {
-            priority: appraisal.priority,
-            roi_percent: appraisal.roi_percent,
-            roi_interval_percent: appraisal.roi_interval_percent,
-            risk: appraisal.risk,
-            risk_range: appraisal.risk_range,
-            npv: appraisal.npv,
-            npv_interval: appraisal.npv_interval,
-            payback_days: appraisal.payback_days,
-            discounted_payback_days: appraisal.discounted_payback_days,
-            verdict_probabilities: appraisal.verdict_probabilities,
-            missing: appraisal.missing,
-        }),
+        appraisal: Some(appraisal.figures),
         ..Conclusion::new(appraisal.decision.as_str().to_owned())
     }
 }

@@ -139,10 +139,6 @@ pub fn hash(facts: &[Fact]) -> Result<[u8; 32], String> {
     Ok(Sha256::digest(bytes).into())
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Incidents of a partnership that are open, as of the last report of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpenIncidents {
@@ -315,7 +311,6 @@ mod tests {
         assert_ne!(hash(&[fact(1.0)]), hash(&[fact(1.5)]));
         let text = serde_json_canonicalizer::to_string(&[fact(1.0)]).unwrap();
         assert!(text.contains("\"value\":1}"), "{text}");
-        assert_eq!(hex(&[0, 255]), "00ff");
         let two = sorted(vec![fact(2.0), Fact { id: "a".to_owned(), ..fact(1.0) }, fact(2.0)]);
         assert_eq!(two.len(), 2);
     }

@@ -42,7 +42,7 @@ pub enum Family {
 #[cfg(not(target_arch = "wasm32"))]
 pub const OPTION_ID: &str = "^[A-Z][A-Z0-9_]{1,63}$";
 
-/// What a catalogue's formulas may speak of, of all partnerships together.
+/// What a catalogue's formulas may speak of, of all partnerships together:
 /// how many there are, how far the best score is from the worst (over 100),
 /// and else the mean over those where it is known.
 pub const SIGNALS: &[&str] = &[

@@ -4,8 +4,9 @@
 #[cfg(not(target_arch = "wasm32"))]
 use super::choice::{MAX_CONSTRAINTS, NAME};
 use super::conclusion::{Case, Conclusion, ENGINE_VERSION, Kind, Question, decide};
-use super::evidence::{Evidence, Fact, hex, sorted};
+use super::evidence::{Evidence, Fact, sorted};
 use super::policy::Policy;
+use crate::domain::hex::sha256_hex;
 use crate::domain::time::Timestamp;
 use crate::domain::validation::FieldError;
 use base64::Engine as _;
@@ -13,7 +14,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Which policy, down to its last digit.
@@ -73,7 +73,7 @@ pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>, String> {
 /// # Errors
 /// A number that JSON cannot hold.
 pub fn digest(value: &impl Serialize) -> Result<String, String> {
-    Ok(hex(&Sha256::digest(canonical(value)?)))
+    Ok(sha256_hex(&canonical(value)?))
 }
 
 /// What a receipt is recomputed from, read back.
@@ -235,6 +235,9 @@ impl Stored {
         errors: &mut Vec<FieldError>,
     ) {
         let mut refuse = |detail: &str| errors.push(FieldError::new("/facts", detail));
+        if facts.is_empty() {
+            return;
+        }
         if let Question::Appraisal(context) = &self.question {
             // They are fields of the context.
             let Ok(Value::Object(mut fields)) = serde_json::to_value(context) else { return };

@@ -415,22 +415,14 @@ impl Prepared {
                 .flat_map(|(_, signal)| signal.missing)
                 .collect(),
         };
-        for constraint in &context.constraints {
-            let named = |known: &Criterion| known.id == constraint.criterion;
-            let at = self.table.criteria.iter().position(named);
-            let Some(cell) = at.and_then(|at| candidate.cells.get(at)) else { continue };
-            match constraint.holds(cell.low, cell.high) {
-                Some(true) => {}
-                Some(false) => {
-                    return self.table.eliminated.push(Elimination {
-                        option: option.id.clone(),
-                        constraint: constraint.words(),
-                        fact: constraint.criterion.clone(),
-                        value: cell.value(),
-                    });
-                }
-                None => candidate.unsettled.extend(cell.missing.iter().cloned()),
-            }
+        let broken = Constraint::broken(&context.constraints, &self.table.criteria, &mut candidate);
+        if let Some((constraint, cell)) = broken.into_iter().next() {
+            return self.table.eliminated.push(Elimination {
+                option: option.id.clone(),
+                constraint: constraint.words(),
+                fact: constraint.criterion.clone(),
+                value: cell.value(),
+            });
         }
         for rule in &option.risks {
             if rule.when.as_ref().is_none_or(|condition| reading.holds(condition).0 == Some(true)) {

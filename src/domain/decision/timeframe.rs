@@ -41,7 +41,7 @@ impl Timeframe {
 }
 
 /// `YYYY-MM-DD` in UTC.
-pub fn day(at: Timestamp) -> String {
+fn day(at: Timestamp) -> String {
     at.to_rfc3339().chars().take(10).collect()
 }
 

@@ -8,7 +8,7 @@
 
 use super::measurement::NextMeasurement;
 use super::policy::StabilityRules;
-use super::ranking::{Axis, Direction, FirstPlaces, Matrix, rounded};
+use super::ranking::{Axis, FirstPlaces, Matrix, rounded};
 use serde::{Deserialize, Serialize};
 
 /// What options are compared by.
@@ -470,12 +470,4 @@ fn flip_points(
 /// A number for a sentence: four decimals at most.
 pub fn short(value: f64) -> String {
     format!("{}", (value * 1e4).round() / 1e4 + 0.0)
-}
-
-/// A direction for a sentence.
-pub const fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Max => "more is better",
-        Direction::Min => "less is better",
-    }
 }
